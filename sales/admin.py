@@ -1,0 +1,126 @@
+"""The operator's desk: sales are edited here, and mirrored into Redis once they are committed."""
+
+from functools import partial
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from sales import publishing, store
+from sales.models import Order, Sale
+
+NO_REDIS = "Redis cannot be reached"
+RETRY = 'Saved, but shoppers do not see it yet: {reason}. When that is mended, choose "Publish" in the list of sales.'
+
+
+class SaleForm(forms.ModelForm):
+    class Meta:
+        model = Sale
+        fields = "__all__"
+
+    def clean_total_stock(self) -> int:
+        total_stock = self.cleaned_data["total_stock"]
+        if self.instance.pk and total_stock < (sold := _units_sold(self.instance)):
+            raise forms.ValidationError(f"{sold} units are sold already: set {sold} or more.", code="below_sold")
+        return total_stock
+
+
+@admin.register(Sale)
+class SaleAdmin(admin.ModelAdmin):
+    form = SaleForm
+    list_display = ("name", "starts_at", "ends_at", "state", "sold", "remaining", "total_stock", "published", "paused")
+    list_filter = ("published", "paused")
+    search_fields = ("name", "slug")
+    actions = ("publish",)
+    fieldsets = (
+        ("Product", {"fields": ("name", "slug", "description", "image", ("display_price", "currency"))}),
+        ("Sale", {"fields": ("total_stock", ("starts_at", "ends_at"), "paused", "published")}),
+        ("Live, from Redis", {"fields": ("state", "sold", "remaining")}),
+    )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Sale | None = None) -> tuple[str, ...]:
+        return ("state", "sold", "remaining", *(("slug",) if obj and obj.published else ()))
+
+    def save_model(self, request: HttpRequest, obj: Sale, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        transaction.on_commit(partial(self._publish, request, obj))
+
+    @admin.action(description="Publish: mirror the selected sales into Redis again", permissions=["change"])
+    def publish(self, request: HttpRequest, queryset: QuerySet[Sale]) -> None:
+        for sale in queryset:
+            self._publish(request, sale)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Sale | None = None) -> bool:
+        """A sale is unpublished, not deleted: Redis and its orders refer to it."""
+        return False
+
+    def _publish(self, request: HttpRequest, sale: Sale) -> None:
+        try:
+            standing = publishing.publish(sale)
+        except store.Unavailable:
+            self.message_user(request, f"{sale}: {RETRY.format(reason=NO_REDIS)}", messages.WARNING)
+        except publishing.Refused as refused:
+            if refused.is_below_sold:  # sold while the form was open: SQL keeps the total that is in force
+                in_force = refused.standing.sold + (refused.standing.remaining_stock or 0)
+                Sale.objects.filter(pk=sale.pk).update(total_stock=in_force)
+            self.message_user(request, f"{sale} is as it was for shoppers: {refused}", messages.ERROR)
+        else:
+            live = f"{standing.sold} sold, {standing.remaining_stock} remaining"
+            words = f"live now: {live}" if sale.published else "not shown to shoppers"
+            self.message_user(request, f"{sale} is {words}.", messages.SUCCESS)
+
+    @admin.display(description="Mirror")
+    def state(self, sale: Sale) -> str:
+        standing = _standing(sale)
+        if standing is None:
+            return NO_REDIS
+        if not sale.published:
+            return "not published"
+        return "in Redis" if standing.is_mirrored(sale) else 'differs from Redis: choose "Publish"'
+
+    @admin.display(description="Units sold")
+    def sold(self, sale: Sale) -> str:
+        standing = _standing(sale)
+        return "?" if standing is None else str(standing.sold)
+
+    @admin.display(description="Units remaining")
+    def remaining(self, sale: Sale) -> str:
+        standing = _standing(sale)
+        return "?" if standing is None or standing.remaining_stock is None else str(standing.remaining_stock)
+
+
+@admin.register(Order)
+class OrderAdmin(admin.ModelAdmin):
+    """Orders are what happened: they are read here, never edited."""
+
+    list_display = ("order_id", "sale", "user_id", "purchased_at")
+    list_filter = ("sale",)
+    search_fields = ("user_id", "order_id")
+    date_hierarchy = "purchased_at"
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Order | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Order | None = None) -> bool:
+        return False
+
+
+def _standing(sale: Sale) -> publishing.Standing | None:
+    """Return what Redis holds of the sale, read once for a row of the list; None when Redis cannot be reached."""
+    if not hasattr(sale, "_standing"):
+        try:
+            sale._standing = publishing.standing(sale)  # type: ignore[attr-defined]
+        except store.Unavailable:
+            sale._standing = None  # type: ignore[attr-defined]
+    return sale._standing  # type: ignore[attr-defined]
+
+
+def _units_sold(sale: Sale) -> int:
+    standing = _standing(sale)
+    return max(standing.sold if standing else 0, sale.orders.count())

@@ -1,0 +1,177 @@
+"""The JSON API of shoppers and scripts. docs/api.md is its contract."""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any
+
+import orjson
+from django.http import HttpRequest, HttpResponse
+
+from sales import health as health_checks
+from sales import purchases, shoppers, snapshots, store
+from sales.clock import iso
+from sales.origins import is_foreign
+from sales.outcomes import HTTP_STATUS, SENTENCE
+
+JSON = "application/json"
+LONGEST_IDEMPOTENCY_KEY = 255
+
+View = Callable[..., Awaitable[HttpResponse]]
+
+
+class Refused(Exception):
+    """The request is answered without a decision. `code` is a word of `outcomes`."""
+
+    def __init__(self, code: str, message: str = ""):
+        super().__init__(code)
+        self.code, self.message = code, message
+
+
+def answer(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> HttpResponse:
+    return HttpResponse(
+        orjson.dumps(body), status=status, content_type=JSON, headers={"Cache-Control": "no-store", **(headers or {})}
+    )
+
+
+def refusal(code: str, message: str = "", headers: dict[str, str] | None = None) -> HttpResponse:
+    """Return the answer to a request that got no decision."""
+    if HTTP_STATUS[code] == 503:
+        headers = {"Retry-After": "1", **(headers or {})}
+    body = {"success": False, "code": code, "message": message or SENTENCE[code], "remainingStock": None}
+    return answer(HTTP_STATUS[code], body, headers)
+
+
+def endpoint(*methods: str, refuse: Callable[..., HttpResponse] = refusal) -> Callable[[View], View]:
+    """Make a lane view of a function that may raise Refused, store.Unavailable or store.Unknown.
+
+    `refuse(code, message, headers)` makes the answers without a decision; the lane finds it on the view.
+    """
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        async def checked(request: HttpRequest, **arguments: Any) -> HttpResponse:
+            if request.method not in methods:
+                return refuse("method_not_allowed", headers={"Allow": ", ".join(methods)})
+            try:
+                return await view(request, **arguments)
+            except Refused as error:
+                return refuse(error.code, error.message)
+            except store.Unavailable:
+                return refuse("unavailable")
+            except store.Unknown:
+                return refuse("unknown")
+
+        checked.refuse = refuse  # type: ignore[attr-defined]
+        return checked
+
+    return decorate
+
+
+async def find_sale(slug: str) -> snapshots.Snapshot:
+    sale = await snapshots.find(slug)
+    if sale is None:
+        raise Refused("no_sale")
+    return sale
+
+
+@endpoint("GET", "HEAD")
+async def status(request: HttpRequest, slug: str = "") -> HttpResponse:
+    sale = await find_sale(slug)
+    now_ms = snapshots.now_ms()
+    state = sale.status(now_ms)
+    fields = {
+        "status": state,
+        "startTime": iso(sale.starts_ms),
+        "endTime": iso(sale.ends_ms),
+        "totalStock": sale.total_stock,
+        "remainingStock": sale.remaining_stock,
+        "productName": sale.product_name,
+        "slug": sale.slug,
+        "pollAfterMs": poll_after_ms(sale, now_ms),
+    }
+    # Weak: the entity is the sale's state; serverTime, which differs in each answer, is left out of it.
+    etag = f'W/"{hashlib.blake2b(orjson.dumps(fields), digest_size=8).hexdigest()}"'
+    headers = {"ETag": etag, "Cache-Control": "public, max-age=1"}
+    if etag in request.META.get("HTTP_IF_NONE_MATCH", ""):
+        return HttpResponse(status=304, headers=headers)
+    return answer(200, {**fields, "serverTime": iso(now_ms)}, headers)
+
+
+def poll_after_ms(sale: snapshots.Snapshot, now_ms: int) -> int:
+    """Return when to ask again: often while something can change, rarely far from the start and after the end."""
+    if now_ms >= sale.ends_ms:
+        return 30_000
+    if now_ms < sale.starts_ms:
+        return min(30_000, max(2_000, (sale.starts_ms - now_ms) // 10))
+    return 2_000
+
+
+@endpoint("POST")
+async def purchase(request: HttpRequest, slug: str = "") -> HttpResponse:
+    deadline = purchases.deadline()
+    user_id, idempotency_key = read_attempt(request)
+    sale = await find_sale(slug)
+    return purchase_answer(await purchases.buy(sale.id, user_id, idempotency_key, by=deadline))
+
+
+def read_attempt(request: HttpRequest) -> tuple[str, str]:
+    """Return the shopper and the idempotency key that a purchase request names. Raises Refused."""
+    if request.META.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != JSON:
+        raise Refused("unsupported_media_type")
+    if is_foreign(request):
+        raise Refused("forbidden")
+    try:
+        body = orjson.loads(request.body)
+    except orjson.JSONDecodeError:
+        raise Refused("invalid_request") from None
+    if not isinstance(body, dict):
+        raise Refused("invalid_request")
+    idempotency_key = request.META.get("HTTP_IDEMPOTENCY_KEY", "").strip()
+    if len(idempotency_key) > LONGEST_IDEMPOTENCY_KEY:
+        raise Refused("invalid_request", f"Send an Idempotency-Key of at most {LONGEST_IDEMPOTENCY_KEY} characters.")
+    return read_shopper(body.get("userId")), idempotency_key
+
+
+def read_shopper(user_id: object) -> str:
+    try:
+        return shoppers.normalise(user_id)
+    except shoppers.InvalidShopper as error:
+        raise Refused("invalid_request", str(error)) from None
+
+
+def purchase_answer(purchase: purchases.Purchase) -> HttpResponse:
+    outcome = purchase.outcome
+    if outcome == "rate_limited":
+        return refusal(outcome, headers={"Retry-After": str(purchase.retry_after_seconds)})
+    body: dict[str, Any] = {
+        "success": outcome in ("purchased", "replayed"),
+        "message": SENTENCE[outcome],
+        "remainingStock": purchase.remaining_stock,
+        "code": "purchased" if outcome == "replayed" else outcome,
+    }
+    if purchase.order_id:
+        body["orderId"] = purchase.order_id
+        body["purchaseTime"] = iso(purchases.purchased_ms(purchase.order_id))
+    return answer(HTTP_STATUS[outcome], body, {"Idempotent-Replayed": "true"} if outcome == "replayed" else None)
+
+
+@endpoint("GET", "HEAD")
+async def user(request: HttpRequest, user_id: str, slug: str = "") -> HttpResponse:
+    deadline = purchases.deadline()
+    shopper = read_shopper(user_id)
+    sale = await find_sale(slug)
+    order_id = await purchases.find(sale.id, shopper, by=deadline)
+    purchase_time = iso(purchases.purchased_ms(order_id)) if order_id else None
+    return answer(200, {"hasPurchased": order_id is not None, "purchaseTime": purchase_time})
+
+
+@endpoint("GET", "HEAD")
+async def live(request: HttpRequest) -> HttpResponse:
+    return answer(200, {"status": "ok"})
+
+
+@endpoint("GET", "HEAD")
+async def health(request: HttpRequest) -> HttpResponse:
+    report = await health_checks.report()
+    return answer(200 if report["status"] != "unavailable" else 503, report)

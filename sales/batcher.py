@@ -1,0 +1,82 @@
+"""Group commit: while one call to Redis is in flight, what arrives meanwhile goes together in the next."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Generic, TypeVar
+
+from sales import store
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+# An item is refused instead of sent when less than this is left of its time.
+SHORTEST_CALL_SECONDS = 0.2
+
+
+class Batcher(Generic[Item, Answer]):
+    """Answer items by a call that takes many: one call in flight, nothing waits when alone.
+
+    `call` gets a sequence of items and returns their answers in order.
+    """
+
+    def __init__(self, call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], largest_batch: int):
+        self._call = call
+        self._largest_batch = largest_batch
+        self._waiting: deque[tuple[Item, asyncio.Future[Answer], float]] = deque()
+        self._drain_task: asyncio.Task[None] | None = None
+
+    async def submit(self, item: Item, deadline: float) -> Answer:
+        """Return the answer to `item` by `deadline`, a time of the running loop in seconds.
+
+        Raises store.Unavailable when it was not decided, store.Unknown when it may have been.
+        """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.append((item, answer, deadline))
+        if self._drain_task is None:
+            self._drain_task = loop.create_task(self._drain())
+        return await answer
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                await self._answer_next_batch()
+        finally:
+            self._drain_task = None
+
+    async def _answer_next_batch(self) -> None:
+        waiting, now = self._waiting, asyncio.get_running_loop().time()
+        batch = []
+        while waiting and len(batch) < self._largest_batch:
+            entry = waiting.popleft()
+            if entry[2] - now < SHORTEST_CALL_SECONDS:
+                _refuse([entry], store.Unavailable("Redis is too slow to answer in time"))
+            else:
+                batch.append(entry)
+        if not batch:
+            return
+        try:
+            async with asyncio.timeout(min(deadline for _, _, deadline in batch) - now):
+                answers = await self._call([item for item, _, _ in batch])
+        except (store.Unavailable, store.Unknown, TimeoutError) as error:
+            failure = store.Unknown("Redis did not answer in time") if isinstance(error, TimeoutError) else error
+            _refuse(batch, failure)
+            self._refuse_waiting()
+        except Exception as error:  # a defect: every one of the batch must hear of it, and the next batch still runs
+            _refuse(batch, error)
+        else:
+            for (_, future, _), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+
+    def _refuse_waiting(self) -> None:
+        """Refuse at once what was not sent: to wait for a Redis that has just failed would answer too late."""
+        _refuse(self._waiting, store.Unavailable("Redis has just failed"))
+        self._waiting.clear()
+
+
+def _refuse(batch: Iterable[tuple[Item, asyncio.Future[Answer], float]], error: Exception) -> None:
+    for _, future, _ in batch:
+        if not future.done():
+            future.set_exception(type(error)(*error.args))

@@ -1,0 +1,14 @@
+"""Times on the wire: ISO 8601 in UTC."""
+
+from datetime import UTC, datetime
+
+
+def iso(ms: int) -> str:
+    """Return milliseconds since 1970 as ISO 8601 with `Z`; the milliseconds are left out when they are zero."""
+    text = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{ms % 1000:03d}Z" if ms % 1000 else f"{text}Z"
+
+
+def to_ms(moment: datetime) -> int:
+    """Return an aware datetime as milliseconds since 1970."""
+    return round(moment.timestamp() * 1000)

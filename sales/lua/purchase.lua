@@ -1,0 +1,82 @@
+--[[ Decide a batch of attempts to buy, in the order in which they came.
+
+KEYS[1]   {sale:ID}:config     hash    starts_ms, ends_ms, paused
+KEYS[2]   {sale:ID}:stock      string  units free
+KEYS[3]   {sale:ID}:purchases  hash    user_id -> "order_id remaining_stock key"
+KEYS[4]   {sale:ID}:keys       set     the idempotency keys that bought
+KEYS[5]   {sale:ID}:orders     stream  user_id, remaining_stock, key
+KEYS[6..] {sale:ID}:ratelimit:USER  string  of each attempt in turn; none when attempts are not limited
+ARGV[1]   limit         attempts that a shopper may make in a period, all at once if they like
+ARGV[2]   period_us     that period, in microseconds
+ARGV[3..] user_id, key  of each attempt in turn; key is "" when the shopper sent none
+Returns {outcome, order_id, number, ...} for each attempt in turn. number is the remaining stock, but for
+rate_limited the milliseconds to wait. Fails before it writes when the sale is not mirrored here.
+]]
+local time = redis.call('TIME')
+local now_us = time[1] * 1000000 + time[2]
+local config = redis.call('HMGET', KEYS[1], 'starts_ms', 'ends_ms', 'paused')
+local remaining = tonumber(redis.call('GET', KEYS[2]))
+if not config[1] or not remaining then
+  return redis.error_reply('NOTMIRRORED the sale is not in Redis')
+end
+local refusal = now_us < config[1] * 1000 and 'not_started' or now_us >= config[2] * 1000 and 'ended'
+  or config[3] == '1' and 'paused'
+
+local users, keys = {}, {}
+for i = 3, #ARGV, 2 do
+  users[#users + 1] = ARGV[i]
+  keys[#keys + 1] = ARGV[i + 1]
+end
+local purchases, key_bought, allowance = {}, {}, {}
+for i, purchase in ipairs(redis.call('HMGET', KEYS[3], unpack(users))) do
+  purchases[users[i]] = purchase
+end
+for i, bought in ipairs(redis.call('SMISMEMBER', KEYS[4], unpack(keys))) do
+  key_bought[keys[i]] = bought == 1 and keys[i] ~= ''
+end
+
+-- The generic cell rate algorithm: a shopper's theoretical arrival time may run ahead of now by one period.
+-- Kept out of the append-only file and replicas: it is worth less than the fsync that a refusal would then cost.
+local function wait_ms(i)
+  local key, period_us = KEYS[5 + i], tonumber(ARGV[2])
+  if not key then return 0 end
+  local arrival_us = math.max(allowance[key] or tonumber(redis.call('GET', key) or 0), now_us) + period_us / ARGV[1]
+  if arrival_us - now_us > period_us then return math.ceil((arrival_us - now_us - period_us) / 1000) end
+  allowance[key] = arrival_us
+  redis.set_repl(redis.REPL_NONE)
+  redis.call('SET', key, string.format('%.0f', arrival_us), 'PX', math.ceil((arrival_us - now_us) / 1000))
+  redis.set_repl(redis.REPL_ALL)
+  return 0
+end
+
+local function decide(user, key)
+  if purchases[user] then
+    local order_id, remaining_then, key_then = purchases[user]:match('^(%S+) (%S+) (.*)$')
+    if key ~= '' and key == key_then then return 'replayed', order_id, tonumber(remaining_then) end
+    if key_bought[key] then return 'idempotency_key_reused', '', remaining end
+    return 'already_purchased', order_id, remaining
+  end
+  if key_bought[key] then return 'idempotency_key_reused', '', remaining end
+  if refusal then return refusal, '', remaining end
+  if remaining <= 0 then return 'sold_out', '', 0 end
+  remaining = remaining - 1
+  local order_id = redis.call('XADD', KEYS[5], '*', 'user_id', user, 'remaining_stock', remaining, 'key', key)
+  purchases[user] = order_id .. ' ' .. remaining .. ' ' .. key
+  redis.call('HSET', KEYS[3], user, purchases[user])
+  redis.call('SET', KEYS[2], remaining)
+  if key ~= '' then
+    redis.call('SADD', KEYS[4], key)
+    key_bought[key] = true
+  end
+  return 'purchased', order_id, remaining
+end
+
+local answers = {}
+for i, user in ipairs(users) do
+  local outcome, order_id, number = 'rate_limited', '', wait_ms(i)
+  if number == 0 then outcome, order_id, number = decide(user, keys[i]) end
+  answers[#answers + 1] = outcome
+  answers[#answers + 1] = order_id
+  answers[#answers + 1] = number
+end
+return answers

@@ -1,0 +1,65 @@
+"""manage.py write_orders: the order writer, a process that moves purchases from the streams into SQL."""
+
+import logging
+import signal
+import time
+from argparse import ArgumentParser
+from types import FrameType
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, close_old_connections
+
+from sales import orders, store
+
+RETRY_SECONDS = 0.5
+IDLE_SECONDS = 0.2
+
+log = logging.getLogger("sales.orders")
+
+
+class Command(BaseCommand):
+    help = "Move purchases from Redis into SQL until it is told to stop. Several may run at once."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--once", action="store_true", help="stop when the streams hold nothing more")
+
+    def handle(self, *args: Any, once: bool, **options: Any) -> None:
+        consumer = orders.consumer_name()
+        if once:
+            self.stdout.write(f"{self._drain(consumer)} orders written.")
+            return
+        self.is_stopping = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        self._run(consumer)
+
+    def _drain(self, consumer: str) -> int:
+        written = 0
+        try:
+            while stored := orders.run_once(consumer, claim_after_ms=0):
+                written += stored
+        except (store.RedisError, DatabaseError) as error:
+            raise CommandError(f"{written} orders were written, then: {error}. Run it again; nothing is lost.") from None
+        return written
+
+    def _run(self, consumer: str) -> None:
+        is_failing = False
+        while not self.is_stopping:
+            try:
+                stored = orders.run_once(consumer)
+            except (store.RedisError, DatabaseError) as error:
+                if not is_failing:
+                    log.warning("orders wait in Redis until this ends: %s", error)
+                is_failing = True
+                close_old_connections()
+                time.sleep(RETRY_SECONDS)
+            else:
+                if is_failing:
+                    log.warning("orders are being written again")
+                is_failing = False
+                if not stored:
+                    time.sleep(IDLE_SECONDS)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.is_stopping = True

@@ -1,0 +1,112 @@
+"""What SQL remembers: sales as operators configure them, and orders as Redis decided them."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator, RegexValidator
+from django.db import models
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.text import slugify
+
+from sales.clock import to_ms
+
+
+class Sale(models.Model):
+    """One product, one window, one stock. Redis holds a mirror of each published sale: see `publishing`."""
+
+    name = models.CharField("product name", max_length=120)
+    slug = models.SlugField(
+        unique=True, blank=True, help_text="The sale's address. Made from the name when left empty; fixed once published."
+    )
+    description = models.TextField(blank=True)
+    image = models.ImageField(upload_to="products/", blank=True)
+    display_price = models.DecimalField(
+        "price", max_digits=10, decimal_places=2, null=True, blank=True, validators=[MinValueValidator(0)]
+    )
+    currency = models.CharField(
+        max_length=3,
+        default="EUR",
+        validators=[RegexValidator(r"^[A-Z]{3}$", "Write the currency's three letters, like EUR or USD.")],
+    )
+    total_stock = models.PositiveIntegerField(
+        validators=[MinValueValidator(1)],
+        help_text="Units for sale in all. May be changed during the sale, but not below the units already sold.",
+    )
+    starts_at = models.DateTimeField("start", default=timezone.now)
+    ends_at = models.DateTimeField("end")
+    paused = models.BooleanField(default=False, help_text="Refuse purchases for now. Those who have bought keep it.")
+    published = models.BooleanField(default=True, help_text="Show the sale to shoppers. It sells from its start.")
+
+    class Meta:
+        ordering = ["-starts_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(ends_at__gt=models.F("starts_at")),
+                name="sale_ends_after_start",
+                violation_error_message="The end must be after the start.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.slug = self.slug or unused_slug(self.name)
+        super().save(*args, **kwargs)
+
+    def clean(self) -> None:
+        if self.starts_at and self.ends_at and self.ends_at <= self.starts_at:
+            raise ValidationError({"ends_at": "The end must be after the start."})
+
+    def get_absolute_url(self) -> str:
+        return reverse("sale", args=[self.slug])
+
+    def price_text(self) -> str:
+        """Return the price as shown to shoppers, or "" when there is none."""
+        return "" if self.display_price is None else f"{self.display_price:.2f} {self.currency}"
+
+    def mirror(self) -> dict[str, str | int]:
+        """Return the configuration that Redis holds, all but the stock."""
+        return {
+            "slug": self.slug,
+            "product_name": self.name,
+            "description": self.description,
+            "price": self.price_text(),
+            "image_url": self.image.url if self.image else "",
+            "starts_ms": to_ms(self.starts_at),
+            "ends_ms": to_ms(self.ends_at),
+            "paused": int(self.paused),
+        }
+
+
+class Order(models.Model):
+    """The durable row of one purchase. Written by `orders`, never changed."""
+
+    sale = models.ForeignKey(Sale, on_delete=models.PROTECT, related_name="orders")
+    order_id = models.CharField(max_length=40, help_text="The purchase's ID in the sale's stream.")
+    user_id = models.CharField(max_length=254)
+    purchased_at = models.DateTimeField()
+    remaining_stock = models.PositiveIntegerField(help_text="Units left after this purchase.")
+    key = models.CharField(max_length=24, blank=True, help_text="Digest of the Idempotency-Key that bought.")
+
+    class Meta:
+        ordering = ["-purchased_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["sale", "user_id"], name="one_order_per_shopper"),
+            models.UniqueConstraint(fields=["sale", "order_id"], name="one_row_per_purchase"),
+        ]
+        indexes = [models.Index(fields=["sale", "purchased_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.order_id} {self.user_id}"
+
+
+def unused_slug(name: str) -> str:
+    """Return a slug for a sale of that name that no sale has yet."""
+    stem = slugify(name)[:40] or "sale"
+    slug, number = stem, 1
+    while Sale.objects.filter(slug=slug).exists():
+        number += 1
+        slug = f"{stem}-{number}"
+    return slug

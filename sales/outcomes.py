@@ -1,0 +1,69 @@
+"""What each outcome is in HTTP, and the words that a person reads."""
+
+from http import HTTPStatus
+
+HTTP_STATUS = {
+    "purchased": HTTPStatus.OK,
+    "replayed": HTTPStatus.OK,
+    "already_purchased": HTTPStatus.CONFLICT,
+    "sold_out": HTTPStatus.CONFLICT,
+    "not_started": HTTPStatus.CONFLICT,
+    "ended": HTTPStatus.CONFLICT,
+    "paused": HTTPStatus.CONFLICT,
+    "invalid_request": HTTPStatus.BAD_REQUEST,
+    "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "payload_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
+    "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "forbidden": HTTPStatus.FORBIDDEN,
+    "idempotency_key_reused": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
+    "no_sale": HTTPStatus.NOT_FOUND,
+    "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "unknown": HTTPStatus.SERVICE_UNAVAILABLE,
+    "server_error": HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+SENTENCE = {
+    "purchased": "Purchase successful!",
+    "replayed": "Purchase successful!",
+    "already_purchased": "You have already purchased this item",
+    "sold_out": "Sold out: every unit has been bought.",
+    "not_started": "The sale has not started yet. Come back at the start time.",
+    "ended": "The sale has ended.",
+    "paused": "The sale is paused. Your place is not lost: try again in a moment.",
+    "invalid_request": 'Send a JSON object like {"userId": "user@example.com"}.',
+    "unsupported_media_type": "Send JSON, with the header Content-Type: application/json.",
+    "payload_too_large": "The request is too large: send at most 8 KiB.",
+    "request_timeout": "The request took too long to arrive. Send it again.",
+    "method_not_allowed": "This address does not take that method. The Allow header lists those that it takes.",
+    "forbidden": "This request comes from another site. Open the sale's own page and buy there.",
+    "idempotency_key_reused": "This Idempotency-Key has bought for somebody else. Send a new key.",
+    "rate_limited": "Too many attempts. Wait as long as Retry-After says, then try again.",
+    "no_sale": "There is no such sale.",
+    "unavailable": "The sale cannot take purchases right now; nothing was bought. Try again in a moment.",
+    "unknown": "We are not sure yet whether you have it. Ask again with the same Idempotency-Key: you cannot buy twice.",
+    "server_error": "Something went wrong on our side. Ask again: you cannot buy twice.",
+}
+
+HEADLINE = {
+    "purchased": "You have it!",
+    "replayed": "You have it!",
+    "already_purchased": "You already have one",
+    "sold_out": "Sold out",
+    "not_started": "Not open yet",
+    "ended": "The sale has ended",
+    "paused": "The sale is paused",
+    "invalid_request": "Please check what you typed",
+    "forbidden": "That came from another site",
+    "rate_limited": "One moment",
+    "no_sale": "No sale here",
+    "unavailable": "The sale is resting",
+    "unknown": "We are not sure yet",
+    "server_error": "Something went wrong",
+    "other": "That did not work",
+}
+
+
+def headline(outcome: str) -> str:
+    return HEADLINE.get(outcome, HEADLINE["other"])

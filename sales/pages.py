@@ -1,0 +1,118 @@
+"""The shoppers' pages: the sale, and the answer to its form."""
+
+import hashlib
+import time
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+
+from sales import api, purchases, snapshots
+from sales.clock import iso
+from sales.origins import is_foreign
+from sales.outcomes import HEADLINE, HTTP_STATUS, SENTENCE, headline
+from sales.per_loop import per_loop
+
+# Each worker renders a sale's page at most this often, however many look at it.
+RENDER_EVERY_SECONDS = 0.25
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+
+STATUS_WORDS = {
+    "upcoming": "Starts soon",
+    "active": "On sale now",
+    "paused": "Paused",
+    "sold_out": "Sold out",
+    "ended": "Ended",
+}
+
+BUTTON_WORDS = {**STATUS_WORDS, "upcoming": "Not open yet", "active": "Buy now"}
+
+
+def refusal(code: str, message: str = "", headers: dict[str, str] | None = None) -> HttpResponse:
+    """Return a page that says why there is no sale page, and what to do."""
+    title = headline(code)
+    content = render_to_string("sales/refusal.html", {"title": title, "message": message or SENTENCE[code]})
+    status = HTTP_STATUS[code]
+    retry = {"Retry-After": "1"} if status == 503 else {}
+    return HttpResponse(
+        content, status=status, headers={**HEADERS, "Cache-Control": "no-store", **retry, **(headers or {})}
+    )
+
+
+@api.endpoint("GET", "HEAD", "POST", refuse=refusal)
+async def sale(request: HttpRequest, slug: str = "") -> HttpResponse:
+    if request.method == "POST":
+        return await _buy(request, slug)
+    found = await api.find_sale(slug)
+    content, etag = _rendered(found)
+    headers = {**HEADERS, "ETag": etag, "Cache-Control": "public, max-age=1"}
+    if etag in request.META.get("HTTP_IF_NONE_MATCH", ""):
+        return HttpResponse(status=304, headers=headers)
+    return HttpResponse(content, headers=headers)
+
+
+async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
+    """Answer the form that the page posts where there is no JavaScript."""
+    deadline = purchases.deadline()
+    if is_foreign(request):
+        raise api.Refused("forbidden")
+    found = await api.find_sale(slug)
+    typed = request.POST.get("userId", "")
+    try:
+        purchase = await purchases.buy(found.id, api.read_shopper(typed), by=deadline)
+    except api.Refused as refused:
+        return _answer_page(found, typed, purchases.Purchase(refused.code), refused.message)
+    return _answer_page(found, typed, purchase, SENTENCE[purchase.outcome])
+
+
+def _answer_page(
+    found: snapshots.Snapshot, typed: str, purchase: purchases.Purchase, message: str
+) -> HttpResponse:
+    context = _context(found) | {
+        "typed": typed,
+        "outcome": purchase.outcome,
+        "headline": headline(purchase.outcome),
+        "message": message,
+        "order_id": purchase.order_id,
+        "purchased_at": iso(purchases.purchased_ms(purchase.order_id)) if purchase.order_id else "",
+    }
+    headers = {**HEADERS, "Cache-Control": "no-store"}
+    if purchase.retry_after_seconds:
+        headers["Retry-After"] = str(purchase.retry_after_seconds)
+    return HttpResponse(
+        render_to_string("sales/sale.html", context), status=HTTP_STATUS[purchase.outcome], headers=headers
+    )
+
+
+def _context(found: snapshots.Snapshot) -> dict[str, Any]:
+    status = found.status(snapshots.now_ms())
+    return {
+        "sale": found,
+        "status": status,
+        "status_words": STATUS_WORDS[status],
+        "words": {"status": STATUS_WORDS, "button": BUTTON_WORDS, "headline": HEADLINE},
+        "starts_at": iso(found.starts_ms),
+        "ends_at": iso(found.ends_ms),
+    }
+
+
+def _rendered(found: snapshots.Snapshot) -> tuple[bytes, str]:
+    """Return the sale's page and its ETag, rendered anew a few times a second."""
+    pages = _pages()
+    rendered_at, content, etag = pages.get(found.slug, (0.0, b"", ""))
+    now = time.monotonic()
+    if now - rendered_at > RENDER_EVERY_SECONDS:
+        content = render_to_string("sales/sale.html", _context(found)).encode()
+        etag = f'"{hashlib.blake2b(content, digest_size=8).hexdigest()}"'
+        pages[found.slug] = (now, content, etag)
+    return content, etag
+
+
+@per_loop
+def _pages() -> dict[str, tuple[float, bytes, str]]:
+    return {}

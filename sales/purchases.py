@@ -1,0 +1,112 @@
+"""The purchase service: one true answer to each attempt to buy."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+from django.conf import settings
+
+from sales import store
+from sales.batcher import Batcher
+from sales.per_loop import per_loop
+
+# Bounds how long one script call keeps Redis from everybody else: about 5 ms when every attempt wins.
+LARGEST_BATCH = 500
+# From arrival to answer; the rest of the promised 1.5 s is for HTTP.
+ANSWER_WITHIN_SECONDS = 1.3
+
+
+class Attempt(NamedTuple):
+    """One request to buy. `key` is the digest of its Idempotency-Key, or empty."""
+
+    user_id: str
+    key: str
+
+
+class Purchase(NamedTuple):
+    """The answer to an attempt: `outcome` is a word of `outcomes`; `order_id` is empty unless the shopper has a unit."""
+
+    outcome: str
+    order_id: str = ""
+    remaining_stock: int | None = None
+    retry_after_seconds: int = 0
+
+
+def deadline() -> float:
+    """Return by when an attempt that arrives now is answered, whatever Redis does, as a time of the running loop."""
+    return asyncio.get_running_loop().time() + ANSWER_WITHIN_SECONDS
+
+
+async def buy(sale_id: int, user_id: str, idempotency_key: str = "", *, by: float | None = None) -> Purchase:
+    """Return the store's answer to one attempt to buy, by `by` (a `deadline`; without one it starts now).
+
+    `user_id` is as `shoppers.normalise` returns it. A refusal is an answer: read `outcome`. Safe to repeat: the second
+    call carries the first one's `order_id`, and with the same key it is `replayed`.
+    Raises store.Unavailable when Redis did not take the attempt, store.Unknown when it may have.
+    """
+    return await _attempts(sale_id).submit(Attempt(user_id, _digest(idempotency_key)), by or deadline())
+
+
+async def find(sale_id: int, user_id: str, *, by: float | None = None) -> str | None:
+    """Return the `order_id` of a shopper's purchase, or None. Raises store.Unavailable."""
+    try:
+        return await _searches(sale_id).submit(user_id, by or deadline())
+    except store.Unknown as error:
+        raise store.Unavailable(*error.args) from error
+
+
+def purchased_ms(order_id: str) -> int:
+    """Return when an order was made, in milliseconds since 1970: the first part of its stream ID."""
+    return int(order_id.partition("-")[0])
+
+
+def _digest(idempotency_key: str) -> str:
+    """Return 96 bits of a key's hash: they bound what a client can make Redis remember."""
+    return hashlib.blake2b(idempotency_key.encode(), digest_size=12).hexdigest() if idempotency_key else ""
+
+
+async def _decide(sale_id: int, attempts: Sequence[Attempt]) -> list[Purchase]:
+    keys = [store.key(sale_id, name) for name in ("config", "stock", "purchases", "keys", "orders")]
+    limit, period_us = 0, 0
+    if settings.USER_RATE:
+        limit, period_us = settings.USER_RATE.limit, settings.USER_RATE.period_seconds * 1_000_000
+        keys += [store.key(sale_id, f"ratelimit:{attempt.user_id}") for attempt in attempts]
+    words = [word for attempt in attempts for word in attempt]
+    reply = await store.run_script("purchase", keys, (limit, period_us, *words))
+    return [
+        Purchase(outcome, retry_after_seconds=-(-number // 1000))
+        if outcome == "rate_limited"
+        else Purchase(outcome, order_id.decode(), number)
+        for outcome, order_id, number in zip(map(bytes.decode, reply[::3]), reply[1::3], reply[2::3], strict=True)
+    ]
+
+
+async def _search(sale_id: int, user_ids: Sequence[str]) -> list[str | None]:
+    (reply,) = await store.call(("HMGET", store.key(sale_id, "purchases"), *user_ids))
+    return [purchase.decode().partition(" ")[0] if purchase else None for purchase in reply]
+
+
+@per_loop
+def _attempt_batchers() -> dict[int, Batcher[Attempt, Purchase]]:
+    return {}
+
+
+@per_loop
+def _search_batchers() -> dict[int, Batcher[str, str | None]]:
+    return {}
+
+
+def _attempts(sale_id: int) -> Batcher[Attempt, Purchase]:
+    batchers = _attempt_batchers()
+    if sale_id not in batchers:
+        batchers[sale_id] = Batcher(partial(_decide, sale_id), LARGEST_BATCH)
+    return batchers[sale_id]
+
+
+def _searches(sale_id: int) -> Batcher[str, str | None]:
+    batchers = _search_batchers()
+    if sale_id not in batchers:
+        batchers[sale_id] = Batcher(partial(_search, sale_id), LARGEST_BATCH)
+    return batchers[sale_id]

@@ -1,0 +1,33 @@
+"""Who is asking: one spelling for each shopper."""
+
+import unicodedata
+
+LONGEST_USER_ID = 254
+
+
+class InvalidShopper(ValueError):
+    """The identifier cannot name a shopper; the message says why and what to send instead."""
+
+
+def normalise(user_id: object) -> str:
+    """Return the one spelling of `user_id`: trimmed, NFKC-normalised, case-folded. Raises InvalidShopper.
+
+    The order of the steps is that of Unicode's NFKC_Casefold (The Unicode Standard, D146), so that the result is stable.
+    """
+    if not isinstance(user_id, str):
+        raise InvalidShopper("userId is missing or not a string; send one, like an e-mail address.")
+    trimmed = user_id.strip()
+    if trimmed.isascii():
+        normal = trimmed.lower()
+        has_control_characters = not normal.isprintable()
+    else:
+        has_control_characters = any(unicodedata.category(character)[0] == "C" for character in trimmed)
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", trimmed).casefold())
+        normal = unicodedata.normalize("NFKC", folded.casefold()).strip()
+    if not normal:
+        raise InvalidShopper("userId is empty; send a name or an e-mail address.")
+    if has_control_characters:
+        raise InvalidShopper("userId has a control or invisible character; send visible characters only.")
+    if len(normal) > LONGEST_USER_ID:
+        raise InvalidShopper(f"userId is longer than {LONGEST_USER_ID} characters; send a shorter one.")
+    return normal

@@ -1,0 +1,37 @@
+"""The admin's log-in, limited: by address, and by account so that many addresses cannot share the guessing."""
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django_ratelimit.core import get_usage
+from django_redis.exceptions import ConnectionInterrupted
+
+from sales.addresses import address_of
+
+LIMITS = {
+    "address": ("20/m", lambda group, request: address_of(request)),
+    "account": ("10/m", lambda group, request: request.POST.get("username", "").casefold()),
+}
+
+
+def login(request: HttpRequest) -> HttpResponse:
+    """Django's own log-in view. POSTs over the limit get 429; without Redis to count in, 503: it fails closed."""
+    if request.method == "POST":
+        try:
+            wait_seconds = max(_wait_seconds(request, name, rate, key) for name, (rate, key) in LIMITS.items())
+        except ConnectionInterrupted:
+            return _refusal(request, 503, "Nobody can sign in while Redis cannot be reached. Try again in a moment.", 1)
+        if wait_seconds:
+            return _refusal(request, 429, "Too many attempts to sign in. Wait a minute, then try again.", wait_seconds)
+    return admin.site.login(request)
+
+
+def _wait_seconds(request: HttpRequest, name: str, rate: str, key: object) -> int:
+    usage = get_usage(request, group=f"login:{name}", key=key, rate=rate, increment=True)
+    return max(1, usage["time_left"]) if usage and usage["should_limit"] else 0
+
+
+def _refusal(request: HttpRequest, status: int, message: str, wait_seconds: int) -> HttpResponse:
+    response = render(request, "sales/refusal.html", {"title": "Please wait", "message": message}, status=status)
+    response["Retry-After"] = str(wait_seconds)
+    return response

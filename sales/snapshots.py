@@ -1,0 +1,191 @@
+"""What each worker knows of the published sales: read from Redis a few times a second, however many ask."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sales import store
+from sales.per_loop import per_loop
+
+# A snapshot older than this starts a new read in the background …
+REFRESH_AFTER_SECONDS = 0.1
+# … and one older than this is not shown any more: who asks waits for the read.
+OLDEST_SECONDS = 0.25
+# A sale that nobody has asked for in this time is not read.
+FORGET_AFTER_SECONDS = 10
+READ_WITHIN_SECONDS = 1.0
+
+
+class Snapshot(NamedTuple):
+    """One sale as Redis had it. Times are milliseconds since 1970 by Redis's clock."""
+
+    id: int
+    slug: str
+    product_name: str
+    description: str
+    price: str
+    image_url: str
+    starts_ms: int
+    ends_ms: int
+    total_stock: int
+    paused: bool
+    remaining_stock: int
+
+    def status(self, now_ms: int) -> str:
+        if now_ms < self.starts_ms:
+            return "upcoming"
+        if now_ms >= self.ends_ms:
+            return "ended"
+        if self.paused:
+            return "paused"
+        return "active" if self.remaining_stock > 0 else "sold_out"
+
+
+class Listing(NamedTuple):
+    """One line of the directory of published sales."""
+
+    id: int
+    starts_ms: int
+    ends_ms: int
+
+
+async def find(slug: str = "") -> Snapshot | None:
+    """Return the sale of that slug, or the current sale without one; at most 250 ms old. None when there is none.
+
+    Raises store.Unavailable when Redis cannot be read, or has lost its directory of sales.
+    """
+    return await _reader().find(slug)
+
+
+def now_ms() -> int:
+    """Return Redis's time in milliseconds since 1970, as far as the latest read of this worker tells."""
+    return _reader().now_ms()
+
+
+def current(directory: dict[str, Listing], now_ms: int) -> str:
+    """Return the slug of the current sale, or "" when there is none: the active one (of several the
+    latest to start), else the next to start, else the last to end."""
+
+    def rank(item: tuple[str, Listing]) -> tuple[int, int]:
+        _, listing = item
+        if listing.starts_ms <= now_ms < listing.ends_ms:
+            return 2, listing.starts_ms
+        if now_ms < listing.starts_ms:
+            return 1, -listing.starts_ms
+        return 0, listing.ends_ms
+
+    return max(directory.items(), key=rank)[0] if directory else ""
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self._directory: dict[str, Listing] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+        self._current = ""
+        self._asked: dict[str, float] = {}
+        self._read_at = -OLDEST_SECONDS
+        self._clock_ahead_seconds = 0.0
+        self._refresh_task: asyncio.Task[None] | None = None
+
+    def now_ms(self) -> int:
+        return int((time.monotonic() + self._clock_ahead_seconds) * 1000)
+
+    async def find(self, slug: str) -> Snapshot | None:
+        arrived = time.monotonic()
+        try:
+            # One read finds the sale, a second its details; a third when a read that was under way knew neither.
+            for _ in range(3):
+                wanted = slug or self._current
+                age_seconds = time.monotonic() - self._read_at
+                is_new = self._read_at >= arrived
+                if wanted in self._directory:
+                    self._asked[wanted] = arrived
+                elif is_new or age_seconds < REFRESH_AFTER_SECONDS:
+                    return None
+                if (found := self._snapshots.get(wanted)) and (is_new or age_seconds < OLDEST_SECONDS):
+                    if age_seconds >= REFRESH_AFTER_SECONDS:
+                        self._refresh()
+                    return found
+                async with asyncio.timeout(READ_WITHIN_SECONDS - (time.monotonic() - arrived)):
+                    await asyncio.shield(self._refresh())
+        except TimeoutError:
+            pass
+        raise store.Unavailable("Redis could not be read in time, or has lost the details of the sale")
+
+    def _refresh(self) -> asyncio.Task[None]:
+        """Return the read that is under way, or start one."""
+        if self._refresh_task is None or self._refresh_task.done():
+            self._refresh_task = asyncio.get_running_loop().create_task(self._read())
+            self._refresh_task.add_done_callback(_retrieve)
+        return self._refresh_task
+
+    async def _read(self) -> None:
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(READ_WITHIN_SECONDS):
+                now, mirrored, listings = await store.call(
+                    ("TIME",), ("GET", store.MIRRORED), ("HGETALL", store.DIRECTORY)
+                )
+                if mirrored is None:
+                    raise store.Unavailable("Redis holds no sales: it is new, or has lost them")
+                self._directory = _directory(listings)
+                self._clock_ahead_seconds = int(now[0]) + int(now[1]) / 1e6 - time.monotonic()
+                self._current = current(self._directory, self.now_ms())
+                self._snapshots = await self._read_sales(self._wanted(started))
+        except (TimeoutError, store.Unknown) as error:
+            raise store.Unavailable("Redis did not answer in time") from error
+        self._read_at = started
+
+    def _wanted(self, now: float) -> list[str]:
+        self._asked = {slug: at for slug, at in self._asked.items() if now - at < FORGET_AFTER_SECONDS}
+        return [slug for slug in {*self._asked, self._current} if slug in self._directory]
+
+    async def _read_sales(self, slugs: Iterable[str]) -> dict[str, Snapshot]:
+        slugs = list(slugs)
+        commands = []
+        for slug in slugs:
+            sale_id = self._directory[slug].id
+            commands += [("HGETALL", store.key(sale_id, "config")), ("GET", store.key(sale_id, "stock"))]
+        replies = await store.call(*commands) if commands else []
+        return {
+            slug: _snapshot(self._directory[slug].id, _pairs(config), int(stock))
+            for slug, config, stock in zip(slugs, replies[::2], replies[1::2], strict=True)
+            if config and stock is not None
+        }
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Mark a failed read as seen: who waited for it has the error, and when nobody did the next one will."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _pairs(reply: list[bytes]) -> dict[str, str]:
+    words = [word.decode() for word in reply]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _directory(reply: list[bytes]) -> dict[str, Listing]:
+    return {slug: Listing(*map(int, line.split())) for slug, line in _pairs(reply).items()}
+
+
+def _snapshot(sale_id: int, config: dict[str, str], stock: int) -> Snapshot:
+    return Snapshot(
+        id=sale_id,
+        slug=config["slug"],
+        product_name=config["product_name"],
+        description=config["description"],
+        price=config["price"],
+        image_url=config["image_url"],
+        starts_ms=int(config["starts_ms"]),
+        ends_ms=int(config["ends_ms"]),
+        total_stock=int(config["total_stock"]),
+        paused=config["paused"] == "1",
+        remaining_stock=stock,
+    )
+
+
+@per_loop
+def _reader() -> _Reader:
+    return _Reader()

@@ -1,0 +1,133 @@
+"""Redis: its keys, its connections, its scripts, and the two ways in which it can fail us.
+
+The only importer of redis. The lane calls `call` and `run_script` (asyncio); everything else uses `client` (django-redis).
+"""
+
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import redis
+import redis.asyncio
+from django.conf import settings
+from django_redis import get_redis_connection
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
+from redis.retry import Retry
+
+from sales.per_loop import per_loop
+
+DIRECTORY = "{sales}:directory"
+MIRRORED = "{sales}:mirrored"
+WRITERS = "writers"
+
+RedisError = redis.RedisError
+
+
+class Unavailable(Exception):
+    """Redis did not take the command: nothing was decided."""
+
+
+class Unknown(Exception):
+    """Redis may have taken the command: its answer did not arrive."""
+
+
+def key(sale_id: int, name: str) -> str:
+    """Return one of a sale's keys. They share a hash tag, so that they live in one Cluster slot."""
+    return f"{{sale:{sale_id}}}:{name}"
+
+
+def client() -> redis.Redis:
+    """Return django-redis's client, for code that may block. Raises RedisError from its commands."""
+    return get_redis_connection("default")
+
+
+class Script:
+    """A script in `sales/lua`, named as its file."""
+
+    def __init__(self, name: str):
+        self.text = (Path(__file__).parent / "lua" / f"{name}.lua").read_text()
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+@cache
+def script(name: str) -> Script:
+    return Script(name)
+
+
+def run_script_blocking(name: str, keys: Iterable[str], args: Iterable[Any]) -> Any:
+    """Run a script through django-redis and return its reply."""
+    return client().register_script(script(name).text)(keys=list(keys), args=list(args))
+
+
+@per_loop
+def _pool() -> redis.asyncio.ConnectionPool:
+    # RESP 2: under RESP 3 redis-py keeps a connection that the server has closed, for the sake of push messages.
+    return redis.asyncio.ConnectionPool.from_url(
+        settings.REDIS_URL,
+        protocol=2,
+        socket_connect_timeout=settings.REDIS_CONNECT_TIMEOUT_SECONDS,
+        socket_timeout=settings.REDIS_READ_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+async def call(*commands: tuple[Any, ...]) -> list[Any]:
+    """Send commands in one write and return their replies, in order. Never sends anything twice.
+
+    Raises Unavailable when Redis did not take them, Unknown when it may have.
+    """
+    pool = _pool()
+    try:
+        connection = await pool.get_connection()
+    except (redis.RedisError, OSError) as error:
+        raise Unavailable(f"no connection to Redis: {error}") from error
+    intact = False
+    try:
+        await connection.send_packed_command(connection.pack_commands(commands))
+        replies = [await _read(connection) for _ in commands]
+        intact = True
+    except (redis.RedisError, OSError) as error:
+        raise Unknown(f"the answer from Redis did not arrive: {error}") from error
+    finally:
+        if not intact:
+            await connection.disconnect(nowait=True)
+        await pool.release(connection)
+    for reply in replies:
+        if isinstance(reply, redis.RedisError):
+            raise _meaning(reply) from reply
+    return replies
+
+
+async def _read(connection: redis.asyncio.Connection) -> Any:
+    try:
+        return await connection.read_response()
+    except (redis.ResponseError, redis.BusyLoadingError) as reply:
+        return reply
+
+
+def _meaning(reply: redis.RedisError) -> Exception:
+    """Return what an error reply says of its command. Redis gives a refusal a code (OOM, READONLY, MISCONF, …) before
+    the first write; an error without one may have struck a script half way."""
+    if isinstance(reply, NoScriptError):
+        return reply
+    code = str(reply).split(" ", 1)[0]
+    refused = type(reply) is not redis.ResponseError or (code.isupper() and code != "WRONGTYPE")
+    return Unavailable(f"Redis refused: {reply}") if refused else Unknown(f"Redis failed: {reply}")
+
+
+async def run_script(name: str, keys: Iterable[str], args: Iterable[Any]) -> Any:
+    """Run a script and return its reply. Raises as `call` does.
+
+    A script that Redis does not have did not run: it is loaded, and then sent again.
+    """
+    source = script(name)
+    keys = list(keys)
+    command = ("EVALSHA", source.sha, len(keys), *keys, *args)
+    try:
+        (reply,) = await call(command)
+    except NoScriptError:
+        _, reply = await call(("SCRIPT", "LOAD", source.text), command)
+    return reply
