@@ -12,4 +12,4 @@ django = get_wsgi_application()
 from flashsale.lane import Lane  # noqa: E402 (views need Django set up)
 from flashsale.urls import LANE  # noqa: E402
 
-application = Lane(LANE, WSGIMiddleware(django, workers=settings.DJANGO_THREADS))
+application = Lane(LANE, WSGIMiddleware(django, workers=settings.DJANGO_THREADS))  # type: ignore[arg-type]

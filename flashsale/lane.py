@@ -6,7 +6,7 @@ or SQL is there. What the middleware would have checked for all of them is check
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -24,7 +24,7 @@ BODY_WITHIN_SECONDS = 5
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-View = Callable[..., Awaitable[HttpResponse]]
+View = Callable[..., Coroutine[Any, Any, HttpResponse]]
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class LaneRequest(HttpRequest):
         self._messages = None
 
     @cached_property
-    def META(self) -> dict[str, Any]:
+    def META(self) -> dict[str, Any]:  # type: ignore[override]
         scope = self.scope
         server_name, server_port = scope.get("server") or ("unknown", 0)
         meta = {
@@ -65,15 +65,15 @@ class LaneRequest(HttpRequest):
         return meta
 
     @cached_property
-    def GET(self) -> QueryDict:
+    def GET(self) -> QueryDict:  # type: ignore[override]
         return QueryDict(self.META["QUERY_STRING"])
 
     @cached_property
-    def POST(self) -> QueryDict:
+    def POST(self) -> QueryDict:  # type: ignore[override]
         return QueryDict(self._body)
 
     @cached_property
-    def COOKIES(self) -> dict[str, str]:
+    def COOKIES(self) -> dict[str, str]:  # type: ignore[override]
         return {}
 
     def _get_scheme(self) -> str:
@@ -97,7 +97,7 @@ class BodyTooLarge(Exception):
 class Lane:
     """An ASGI application: the views of `patterns` are called here, all other requests by `django`."""
 
-    def __init__(self, patterns: Iterable[URLPattern], django: Callable[[Scope, Receive, Send], Awaitable[None]]):
+    def __init__(self, patterns: Iterable[URLPattern], django: Callable[..., Awaitable[None]]):
         self._django = django
         self._fixed: dict[str, View] = {}
         self._variable: list[URLPattern] = []

@@ -1,7 +1,7 @@
 """The JSON API of shoppers and scripts. docs/api.md is its contract."""
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any
 
@@ -17,7 +17,7 @@ from sales.outcomes import HTTP_STATUS, SENTENCE
 JSON = "application/json"
 LONGEST_IDEMPOTENCY_KEY = 255
 
-View = Callable[..., Awaitable[HttpResponse]]
+View = Callable[..., Coroutine[Any, Any, HttpResponse]]
 
 
 class Refused(Exception):

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sales import store
 
@@ -12,6 +12,10 @@ Answer = TypeVar("Answer")
 
 # An item is refused instead of sent when less than this is left of its time.
 SHORTEST_CALL_SECONDS = 0.2
+
+
+# An item, the future of its answer, and the loop's time by which it is to be answered.
+_Waiting = tuple[Item, asyncio.Future[Answer], float]
 
 
 class Batcher(Generic[Item, Answer]):
@@ -23,7 +27,7 @@ class Batcher(Generic[Item, Answer]):
     def __init__(self, call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], largest_batch: int):
         self._call = call
         self._largest_batch = largest_batch
-        self._waiting: deque[tuple[Item, asyncio.Future[Answer], float]] = deque()
+        self._waiting: deque[_Waiting[Item, Answer]] = deque()
         self._drain_task: asyncio.Task[None] | None = None
 
     async def submit(self, item: Item, deadline: float) -> Answer:
@@ -47,7 +51,7 @@ class Batcher(Generic[Item, Answer]):
 
     async def _answer_next_batch(self) -> None:
         waiting, now = self._waiting, asyncio.get_running_loop().time()
-        batch = []
+        batch: list[_Waiting[Item, Answer]] = []
         while waiting and len(batch) < self._largest_batch:
             entry = waiting.popleft()
             if entry[2] - now < SHORTEST_CALL_SECONDS:
@@ -76,7 +80,7 @@ class Batcher(Generic[Item, Answer]):
         self._waiting.clear()
 
 
-def _refuse(batch: Iterable[tuple[Item, asyncio.Future[Answer], float]], error: Exception) -> None:
+def _refuse(batch: Iterable[_Waiting[Any, Any]], error: Exception) -> None:
     for _, future, _ in batch:
         if not future.done():
             future.set_exception(type(error)(*error.args))

@@ -17,7 +17,9 @@ class Sale(models.Model):
 
     name = models.CharField("product name", max_length=120)
     slug = models.SlugField(
-        unique=True, blank=True, help_text="The sale's address. Made from the name when left empty; fixed once published."
+        unique=True,
+        blank=True,
+        help_text="The sale's address. Made from the name when left empty; fixed once published.",
     )
     description = models.TextField(blank=True)
     image = models.ImageField(upload_to="products/", blank=True)

@@ -42,7 +42,7 @@ SENTENCE = {
     "rate_limited": "Too many attempts. Wait as long as Retry-After says, then try again.",
     "no_sale": "There is no such sale.",
     "unavailable": "The sale cannot take purchases right now; nothing was bought. Try again in a moment.",
-    "unknown": "We are not sure yet whether you have it. Ask again with the same Idempotency-Key: you cannot buy twice.",
+    "unknown": "We are not sure yet whether you have it. Ask again with the same key: you cannot buy twice.",
     "server_error": "Something went wrong on our side. Ask again: you cannot buy twice.",
 }
 

@@ -70,9 +70,7 @@ async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
     return _answer_page(found, typed, purchase, SENTENCE[purchase.outcome])
 
 
-def _answer_page(
-    found: snapshots.Snapshot, typed: str, purchase: purchases.Purchase, message: str
-) -> HttpResponse:
+def _answer_page(found: snapshots.Snapshot, typed: str, purchase: purchases.Purchase, message: str) -> HttpResponse:
     context = _context(found) | {
         "typed": typed,
         "outcome": purchase.outcome,

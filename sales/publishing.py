@@ -7,7 +7,7 @@ from sales.models import Sale
 
 
 class Standing(NamedTuple):
-    """What Redis holds of a sale: units sold, units free, and its configuration; None and empty when it is not there."""
+    """What Redis holds of a sale: units sold, units free (None when unknown there), configuration (empty likewise)."""
 
     sold: int
     remaining_stock: int | None

@@ -26,7 +26,7 @@ class Attempt(NamedTuple):
 
 
 class Purchase(NamedTuple):
-    """The answer to an attempt: `outcome` is a word of `outcomes`; `order_id` is empty unless the shopper has a unit."""
+    """The answer to an attempt: `outcome` is a word of `outcomes`; `order_id` is empty without a unit."""
 
     outcome: str
     order_id: str = ""

@@ -12,7 +12,7 @@ class InvalidShopper(ValueError):
 def normalise(user_id: object) -> str:
     """Return the one spelling of `user_id`: trimmed, NFKC-normalised, case-folded. Raises InvalidShopper.
 
-    The order of the steps is that of Unicode's NFKC_Casefold (The Unicode Standard, D146), so that the result is stable.
+    The steps are those of Unicode's NFKC_Casefold (The Unicode Standard, D146), so that the result is stable.
     """
     if not isinstance(user_id, str):
         raise InvalidShopper("userId is missing or not a string; send one, like an e-mail address.")

@@ -1,6 +1,6 @@
 """Redis: its keys, its connections, its scripts, and the two ways in which it can fail us.
 
-The only importer of redis. The lane calls `call` and `run_script` (asyncio); everything else uses `client` (django-redis).
+The only importer of redis. The lane calls `call` and `run_script` (asyncio), everything else `client` (django-redis).
 """
 
 import hashlib

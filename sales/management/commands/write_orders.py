@@ -40,7 +40,9 @@ class Command(BaseCommand):
             while stored := orders.run_once(consumer, claim_after_ms=0):
                 written += stored
         except (store.RedisError, DatabaseError) as error:
-            raise CommandError(f"{written} orders were written, then: {error}. Run it again; nothing is lost.") from None
+            raise CommandError(
+                f"{written} orders were written, then: {error}. Run it again; nothing is lost."
+            ) from None
         return written
 
     def _run(self, consumer: str) -> None:

@@ -1,0 +1,17 @@
+"""The environment of a test run: its own place for data, and limits out of the way. Loaded before Django's settings."""
+
+import os
+import tempfile
+
+os.environ.update(
+    VAR_DIR=tempfile.mkdtemp(prefix="flashsale-test-"),
+    SECRET_KEY="only-for-tests",
+    ALLOWED_HOSTS="localhost,127.0.0.1,testserver",
+    ADDRESS_RATE="off",
+    USER_RATE="10/10s",
+    WEB_CONCURRENCY="2",
+    BIND="127.0.0.1",
+    DEBUG="off",
+)
+for name in ("REDIS_URL", "DATABASE_URL", "PORT"):
+    os.environ.pop(name, None)
