@@ -66,9 +66,8 @@ def _purchases(sale_id: int) -> set[tuple[str, str]]:
 
 def _stream(sale_id: int) -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
-    client: Any = store.client()
     start = "-"
-    while page := client.xrange(store.key(sale_id, "orders"), min=start, count=_PAGE):
+    while page := store.client().xrange(store.key(sale_id, "orders"), min=start, count=_PAGE):
         found.update((fields.get(b"user_id", b"?").decode(), entry_id.decode()) for entry_id, fields in page)
         start = f"({page[-1][0].decode()}"
     return found

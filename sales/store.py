@@ -39,8 +39,11 @@ def key(sale_id: int, name: str) -> str:
     return f"{{sale:{sale_id}}}:{name}"
 
 
-def client() -> redis.Redis:
-    """Return django-redis's client, for code that may block. Raises RedisError from its commands."""
+def client() -> Any:
+    """Return django-redis's `redis.Redis`, for code that may block. Its commands raise RedisError.
+
+    Untyped, because redis-py types each reply as the union of what all its configurations return.
+    """
     return get_redis_connection("default")
 
 

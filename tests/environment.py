@@ -12,6 +12,8 @@ os.environ.update(
     WEB_CONCURRENCY="2",
     BIND="127.0.0.1",
     DEBUG="off",
+    # Asynchronous tests, and browser tests on their own loop, use the ORM from the test thread.
+    DJANGO_ALLOW_ASYNC_UNSAFE="true",
 )
 for name in ("REDIS_URL", "DATABASE_URL", "PORT"):
     os.environ.pop(name, None)

@@ -1,0 +1,86 @@
+"""Fixtures: a real Redis, a real server, and sales in the states that tests need."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.utils import timezone
+
+from flashsale import embedded_redis
+from flashsale.supervisor import Process
+from sales import publishing, store
+from sales.models import Sale
+from sales.snapshots import OLDEST_SECONDS
+from tests.servers import RedisServer, WebServer, free_port
+
+MakeSale = Callable[..., Sale]
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    server = RedisServer(Process("Redis", embedded_redis.command(settings.VAR_DIR)))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(autouse=True)
+def _empty_redis(redis_server: RedisServer) -> None:
+    store.client().flushall()
+
+
+@pytest.fixture(scope="session")
+def static_files() -> None:
+    call_command("collectstatic", verbosity=0, interactive=False)
+
+
+@pytest.fixture(scope="session")
+def server(redis_server: RedisServer, static_files: None) -> Iterator[WebServer]:
+    """Two web workers as in production."""
+    server = WebServer({"PORT": str(free_port())})
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def http(server: WebServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def make_sale(db: None) -> MakeSale:
+    """Make a sale and publish it. It is open now unless told otherwise."""
+
+    def make(stock: int = 10, *, starts_in: float = -60, lasts: float = 3600, **fields: Any) -> Sale:
+        starts_at = timezone.now() + timedelta(seconds=starts_in)
+        ends_at = starts_at + timedelta(seconds=lasts)
+        fields = {"name": "Limited Edition Widget", **fields}
+        sale = Sale.objects.create(total_stock=stock, starts_at=starts_at, ends_at=ends_at, **fields)
+        publishing.publish(sale)
+        return sale
+
+    return make
+
+
+@pytest.fixture
+def open_sale(make_sale: MakeSale) -> Sale:
+    return make_sale()
+
+
+@pytest.fixture
+def seen() -> Callable[[], None]:
+    """Wait until every worker's snapshot is younger than what the test has published."""
+    return lambda: time.sleep(OLDEST_SECONDS)
+
+
+@pytest.fixture
+def project_dir() -> Path:
+    return Path(settings.BASE_DIR)

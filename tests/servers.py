@@ -1,0 +1,117 @@
+"""Real servers for tests: Redis, the web server, and a proxy that loses answers."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+from django.conf import settings
+
+from flashsale.supervisor import Process
+from sales import store
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class RedisServer:
+    def __init__(self, process: Process):
+        self._process = process
+
+    def start(self) -> None:
+        self._process.start()
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                store.client().ping()
+                return
+            except store.RedisError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    def stop(self) -> None:
+        self.signal(signal.SIGTERM)
+        assert self._process.popen
+        self._process.popen.wait()
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        assert self._process.popen
+        self._process.popen.wait()
+
+    def signal(self, number: int) -> None:
+        self._process.signal(number)
+
+
+class WebServer:
+    """gunicorn with the production configuration."""
+
+    def __init__(self, environment: dict[str, str], application: str = "flashsale.asgi:application"):
+        self.url = f"http://127.0.0.1:{environment['PORT']}"
+        command = [sys.executable, "-m", "gunicorn", "-c", "python:flashsale.gunicorn", application]
+        self._command, self._environment = command, environment
+        self.popen: subprocess.Popen[bytes] | None = None
+        self.log = settings.VAR_DIR / f"web-{environment['PORT']}.log"
+
+    def start(self) -> None:
+        with self.log.open("wb") as log:
+            self.popen = subprocess.Popen(
+                self._command, env={**os.environ, **self._environment}, cwd=settings.BASE_DIR, stderr=log
+            )
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                httpx.get(f"{self.url}/health/live", timeout=1).raise_for_status()
+                return
+            except httpx.HTTPError:
+                assert self.popen.poll() is None, self.log.read_text()
+                assert time.monotonic() < deadline, self.log.read_text()
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        assert self.popen
+        self.popen.terminate()
+        self.popen.wait(timeout=15)
+
+
+class LossyProxy:
+    """A TCP proxy to Redis's socket. While `loses_answers`, what the server says does not reach the client."""
+
+    def __init__(self) -> None:
+        self.loses_answers = False
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(str(settings.VAR_DIR / "redis.sock"))
+            threading.Thread(target=self._copy, args=(client, server, False), daemon=True).start()
+            threading.Thread(target=self._copy, args=(server, client, True), daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
+        try:
+            while data := source.recv(65536):
+                if not (is_answer and self.loses_answers):
+                    target.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for end in (source, target):
+                end.close()
+
+    def close(self) -> None:
+        self._listener.close()

@@ -1,0 +1,406 @@
+"""Every row of the JSON API's contract, through a real server with two workers."""
+
+import json
+import re
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from sales import purchases, store
+from sales.models import Sale
+from tests.conftest import MakeSale
+
+ISO = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$")
+
+
+@pytest.fixture(autouse=True)
+def _fresh(request: pytest.FixtureRequest, seen: Callable[[], None]) -> None:
+    """Have every worker see the sale that the test made."""
+    for name in ("open_sale", "sold_out_sale"):
+        if name in request.fixturenames:
+            request.getfixturevalue(name)
+    seen()
+
+
+@pytest.fixture
+def sold_out_sale(make_sale: MakeSale) -> Sale:
+    sale = make_sale(stock=1)
+    _, words = (
+        "",
+        store.run_script_blocking(
+            "purchase",
+            [store.key(sale.id, name) for name in ("config", "stock", "purchases", "keys", "orders")],
+            [0, 0, "first@example.com", ""],
+        ),
+    )
+    assert words[0] == b"purchased"
+    return sale
+
+
+def buy(http: httpx.Client, user_id: object = "ada@example.com", key: str = "", path: str = "/api/sale/purchase"):
+    headers = {"Idempotency-Key": key} if key else {}
+    return http.post(path, json={"userId": user_id}, headers=headers)
+
+
+def assert_refused(response: httpx.Response, status: int, code: str, remaining: int | None = None) -> None:
+    assert response.status_code == status
+    body = response.json()
+    assert body["success"] is False
+    assert body["code"] == code
+    assert body["message"]
+    assert body["remainingStock"] == remaining
+
+
+# Status
+
+
+def test_status_of_the_current_sale(http: httpx.Client, open_sale: Sale):
+    response = http.get("/api/sale/status")
+
+    body = response.json()
+    assert response.status_code == 200
+    assert response.headers["cache-control"] == "public, max-age=1"
+    assert body["status"] == "active"
+    assert (body["totalStock"], body["remainingStock"]) == (10, 10)
+    assert (body["productName"], body["slug"]) == (open_sale.name, open_sale.slug)
+    assert body["pollAfterMs"] >= 1000
+    assert all(ISO.match(body[name]) for name in ("startTime", "endTime", "serverTime"))
+    assert body["startTime"] < body["serverTime"] < body["endTime"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({}, "active"),
+        ({"starts_in": 60}, "upcoming"),
+        ({"paused": True}, "paused"),
+        ({"starts_in": -120, "lasts": 60}, "ended"),
+    ],
+)
+def test_the_words_of_status(
+    http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None], fields: dict, status: str
+):
+    sale = make_sale(**fields)
+    seen()
+
+    assert http.get("/api/sale/status").json()["status"] == status
+    assert http.get(f"/api/sales/{sale.slug}/status").json()["status"] == status
+
+
+def test_status_when_the_last_unit_is_gone(http: httpx.Client, sold_out_sale: Sale):
+    body = http.get("/api/sale/status").json()
+
+    assert (body["status"], body["remainingStock"]) == ("sold_out", 0)
+
+
+def test_status_is_not_sent_again_while_nothing_changes(http: httpx.Client, open_sale: Sale, seen: Callable[[], None]):
+    etag = http.get("/api/sale/status").headers["etag"]
+
+    same = http.get("/api/sale/status", headers={"If-None-Match": etag})
+    buy(http)
+    seen()
+    changed = http.get("/api/sale/status", headers={"If-None-Match": etag})
+
+    assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", etag)
+    assert changed.status_code == 200
+
+
+def test_a_start_is_seen_at_its_second_and_not_at_the_next_read(http: httpx.Client, make_sale: MakeSale):
+    make_sale(starts_in=1.0)
+
+    seen_states = []
+    while "active" not in [state for state, _, _ in seen_states]:
+        body = http.get("/api/sale/status").json()
+        seen_states.append((body["status"], body["serverTime"], body["startTime"]))
+
+    assert seen_states[0][0] == "upcoming"
+    for state, server_time, start_time in seen_states:
+        assert (state == "active") == (_padded(server_time) >= _padded(start_time))
+
+
+def _padded(time: str) -> str:
+    return time if "." in time else time.replace("Z", ".000Z")
+
+
+@pytest.mark.parametrize(
+    ("windows", "expected"),
+    [
+        ({"past": (-200, 100), "now": (-60, 3600), "next": (60, 3600)}, "now"),
+        ({"past": (-200, 100), "later": (900, 60), "next": (60, 3600)}, "next"),
+        ({"past": (-200, 100), "older": (-900, 100)}, "past"),
+        ({"long": (-900, 9000), "newest": (-60, 3600)}, "newest"),
+    ],
+)
+def test_which_sale_is_the_current_one(
+    http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None], windows: dict, expected: str
+):
+    for name, (starts_in, lasts) in windows.items():
+        make_sale(name=name, starts_in=starts_in, lasts=lasts)
+    seen()
+
+    assert http.get("/api/sale/status").json()["slug"] == expected
+
+
+def test_no_sale_is_published(http: httpx.Client, open_sale: Sale, seen: Callable[[], None]):
+    store.client().delete(store.DIRECTORY)
+    seen()
+
+    for response in (
+        http.get("/api/sale/status"),
+        http.get("/api/sale/user/ada"),
+        buy(http),
+        http.get(f"/api/sales/{open_sale.slug}/status"),
+        buy(http, path="/api/sales/none/purchase"),
+    ):
+        assert_refused(response, 404, "no_sale")
+
+
+# Purchase
+
+
+def test_a_purchase(http: httpx.Client, open_sale: Sale):
+    response = buy(http)
+
+    body = response.json()
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert set(body) == {"success", "message", "remainingStock", "code", "orderId", "purchaseTime"}
+    assert (body["success"], body["message"], body["code"]) == (True, "Purchase successful!", "purchased")
+    assert body["remainingStock"] == 9
+    assert re.fullmatch(r"\d{13}-\d+", body["orderId"])
+    assert ISO.match(body["purchaseTime"])
+    assert "idempotent-replayed" not in response.headers
+
+
+def test_a_purchase_in_a_sale_by_its_slug(http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None]):
+    first, second = make_sale(name="first"), make_sale(name="second")
+    seen()
+
+    assert buy(http, path="/api/sales/first/purchase").json()["code"] == "purchased"
+
+    assert store.client().hlen(store.key(first.id, "purchases")) == 1
+    assert store.client().hlen(store.key(second.id, "purchases")) == 0
+
+
+def test_a_second_purchase_carries_the_first_order(http: httpx.Client, open_sale: Sale):
+    first = buy(http).json()
+
+    second = buy(http)
+
+    assert_refused(second, 409, "already_purchased", 9)
+    assert second.json()["message"] == "You have already purchased this item"
+    assert second.json()["orderId"] == first["orderId"]
+    assert second.json()["purchaseTime"] == first["purchaseTime"]
+
+
+def test_the_same_key_gets_the_same_body(http: httpx.Client, open_sale: Sale):
+    first = buy(http, key="k-1")
+    buy(http, "bob@example.com")
+
+    again = buy(http, key="k-1")
+
+    assert again.status_code == 200
+    assert again.content == first.content
+    assert again.headers["idempotent-replayed"] == "true"
+
+
+def test_the_same_key_of_another_user(http: httpx.Client, open_sale: Sale):
+    buy(http, key="k-1")
+
+    assert_refused(buy(http, "eve@example.com", key="k-1"), 422, "idempotency_key_reused", 9)
+
+
+def test_sold_out(http: httpx.Client, sold_out_sale: Sale):
+    assert_refused(buy(http), 409, "sold_out", 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [({"starts_in": 60}, "not_started"), ({"starts_in": -120, "lasts": 60}, "ended"), ({"paused": True}, "paused")],
+)
+def test_the_refusals_of_the_sale(
+    http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None], fields: dict, code: str
+):
+    make_sale(**fields)
+    seen()
+
+    assert_refused(buy(http), 409, code, 10)
+
+
+@pytest.mark.parametrize(
+    "user_id",
+    [None, 7, True, [], {}, "", "   ", "x" * 255, "a\x00b", "a\u200bb", "a\u202eb", "a\ue000b", "a\u0378b", "ﬃ" * 85],
+)
+def test_a_user_id_that_is_none(http: httpx.Client, open_sale: Sale, user_id: object):
+    assert_refused(buy(http, user_id), 400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '"ada"',
+        "null",
+        "7",
+        "{}",
+        '{"userid": "ada"}',
+        '{"userId": "\\ud800"}',
+        b"\xff",
+        '{"userId": NaN}',
+    ],
+)
+def test_a_body_that_is_not_an_attempt(http: httpx.Client, open_sale: Sale, content: str | bytes):
+    response = http.post("/api/sale/purchase", content=content, headers={"Content-Type": "application/json"})
+
+    assert_refused(response, 400, "invalid_request")
+
+
+def test_a_key_that_is_too_long(http: httpx.Client, open_sale: Sale):
+    assert_refused(buy(http, key="k" * 256), 400, "invalid_request")
+    assert buy(http, key="k" * 255).status_code == 200
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "", "application/jsonx"])
+def test_another_media_type(http: httpx.Client, open_sale: Sale, media_type: str):
+    response = http.post("/api/sale/purchase", content='{"userId":"ada"}', headers={"Content-Type": media_type})
+
+    assert_refused(response, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", "Application/JSON"])
+def test_spellings_of_the_media_type(http: httpx.Client, open_sale: Sale, media_type: str):
+    response = http.post("/api/sale/purchase", content='{"userId":"ada"}', headers={"Content-Type": media_type})
+
+    assert response.status_code == 200
+
+
+def test_a_body_over_8_kib(http: httpx.Client, open_sale: Sale):
+    def body(size: int) -> str:
+        return json.dumps({"userId": "ada", "more": ""}).replace('""', f'"{"x" * (size - 29)}"')
+
+    headers = {"Content-Type": "application/json"}
+    largest, larger = body(8192), body(8193)
+
+    assert (len(largest), len(larger)) == (8192, 8193)
+    assert_refused(http.post("/api/sale/purchase", content=larger, headers=headers), 413, "payload_too_large")
+    assert http.post("/api/sale/purchase", content=largest, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/api/sale/purchase", "POST"),
+        ("PUT", "/api/sale/purchase", "POST"),
+        ("DELETE", "/api/sales/x/purchase", "POST"),
+        ("POST", "/api/sale/status", "GET, HEAD"),
+        ("PATCH", "/api/sale/user/ada", "GET, HEAD"),
+        ("OPTIONS", "/api/sale/status", "GET, HEAD"),
+    ],
+)
+def test_another_method(http: httpx.Client, method: str, path: str, allowed: str):
+    response = http.request(method, path)
+
+    assert_refused(response, 405, "method_not_allowed")
+    assert response.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://["}],
+)
+def test_a_foreign_origin(http: httpx.Client, open_sale: Sale, headers: dict):
+    response = http.post("/api/sale/purchase", json={"userId": "ada"}, headers=headers)
+
+    assert_refused(response, 403, "forbidden")
+
+
+def test_the_own_origin(http: httpx.Client, open_sale: Sale):
+    own = {"Origin": str(http.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}
+
+    assert http.post("/api/sale/purchase", json={"userId": "ada"}, headers=own).status_code == 200
+
+
+def test_too_many_attempts_of_one_shopper_over_both_workers(server, open_sale: Sale):
+    responses = []
+    for _ in range(12):
+        with httpx.Client(base_url=server.url) as connection:
+            responses.append(buy(connection))
+
+    codes = [response.json()["code"] for response in responses]
+    assert codes == ["purchased"] + ["already_purchased"] * 9 + ["rate_limited"] * 2
+    assert_refused(responses[-1], 429, "rate_limited")
+    assert int(responses[-1].headers["retry-after"]) == 1
+
+
+def test_a_user_id_has_one_spelling(http: httpx.Client, open_sale: Sale):
+    buy(http, "  ÅDA@Example.com ")
+
+    assert_refused(buy(http, "a\u030ada@example.com"), 409, "already_purchased", 9)
+
+
+# User
+
+
+def test_a_user_who_has_bought(http: httpx.Client, open_sale: Sale):
+    purchase = buy(http).json()
+
+    for path in (
+        "/api/sale/user/ada@example.com",
+        "/api/sale/user/ADA%40Example.com",
+        f"/api/sales/{open_sale.slug}/user/ada@example.com",
+    ):
+        response = http.get(path)
+        assert response.status_code == 200
+        assert response.json() == {"hasPurchased": True, "purchaseTime": purchase["purchaseTime"]}
+
+
+def test_a_user_who_has_not(http: httpx.Client, open_sale: Sale):
+    assert http.get("/api/sale/user/bob").json() == {"hasPurchased": False, "purchaseTime": None}
+
+
+def test_a_user_with_a_slash(http: httpx.Client, open_sale: Sale):
+    buy(http, "ada/lovelace")
+
+    assert http.get("/api/sale/user/ada%2Flovelace").json()["hasPurchased"] is True
+
+
+def test_a_user_that_is_none(http: httpx.Client, open_sale: Sale):
+    assert_refused(http.get(f"/api/sale/user/{'x' * 255}"), 400, "invalid_request")
+    assert_refused(http.get("/api/sale/user/%00"), 400, "invalid_request")
+
+
+# Around
+
+
+@pytest.mark.parametrize("path", ["/api/sale/status", "/api/sale/user/ada", "/health", "/health/live", "/"])
+def test_head_is_get_without_the_body(http: httpx.Client, open_sale: Sale, path: str):
+    got, head = http.get(path), http.head(path)
+
+    assert head.status_code == got.status_code == 200
+    assert head.content == b""
+    assert head.headers["content-type"] == got.headers["content-type"]
+
+
+@pytest.mark.parametrize("path", ["/", "/api/sale/status", "/health", "/admin/login/", "/nowhere", "/static/x.css"])
+def test_a_host_that_is_not_ours(http: httpx.Client, path: str):
+    assert http.get(path, headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_health(http: httpx.Client, open_sale: Sale):
+    response = http.get("/health")
+
+    assert response.status_code == 200
+    assert response.json()["status"] == "ok"
+    assert response.json()["redis"]["status"] == response.json()["database"]["status"] == "ok"
+    assert http.get("/health/live").json()["status"] == "ok"
+
+
+def test_order_ids_carry_the_time_of_the_purchase(http: httpx.Client, open_sale: Sale):
+    body = buy(http).json()
+
+    from sales.clock import iso
+
+    assert body["purchaseTime"] == iso(purchases.purchased_ms(body["orderId"]))

@@ -1,0 +1,134 @@
+"""Group commit: what goes together in one call, and what everybody hears when it fails."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from sales import store
+from sales.batcher import Batcher
+
+
+class SlowCall:
+    """A call that waits until it is let go, and remembers what it was given."""
+
+    def __init__(self, error: Exception | None = None):
+        self.batches: list[list[str]] = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.gate = asyncio.Event()
+        self.error = error
+
+    async def __call__(self, items: Sequence[str]) -> list[str]:
+        self.batches.append(list(items))
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        await self.gate.wait()
+        self.in_flight -= 1
+        if self.error:
+            raise self.error
+        return [item.upper() for item in items]
+
+
+def by(seconds: float = 5.0) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def submit(batcher: Batcher[str, str], *items: str, seconds: float = 5.0) -> list[asyncio.Task[str]]:
+    tasks = [asyncio.create_task(batcher.submit(item, by(seconds))) for item in items]
+    await asyncio.sleep(0.01)
+    return tasks
+
+
+async def test_an_item_alone_is_sent_at_once():
+    call = SlowCall()
+    call.gate.set()
+
+    assert await Batcher(call, 10).submit("a", by()) == "A"
+
+    assert call.batches == [["a"]]
+
+
+async def test_what_arrives_during_a_call_goes_together_in_the_next():
+    call = SlowCall()
+    batcher = Batcher(call, 10)
+    first = await submit(batcher, "a")
+    rest = await submit(batcher, "b", "c", "d")
+
+    call.gate.set()
+    answers = await asyncio.gather(*first, *rest)
+
+    assert answers == ["A", "B", "C", "D"]
+    assert call.batches == [["a"], ["b", "c", "d"]]
+    assert call.most_in_flight == 1
+
+
+async def test_a_batch_is_bounded():
+    call = SlowCall()
+    call.gate.set()
+
+    await asyncio.gather(*await submit(Batcher(call, 2), "a", "b", "c", "d", "e"))
+
+    assert call.batches == [["a", "b"], ["c", "d"], ["e"]]
+
+
+@pytest.mark.parametrize("error", [store.Unavailable("refused"), store.Unknown("lost")])
+async def test_a_failed_call_is_heard_by_its_batch_and_what_was_not_sent_is_refused(error: Exception):
+    call = SlowCall(error)
+    batcher = Batcher(call, 10)
+    sent = await submit(batcher, "a")
+    waiting = await submit(batcher, "b")
+
+    call.gate.set()
+    heard = await asyncio.gather(*sent, *waiting, return_exceptions=True)
+
+    assert [type(answer) for answer in heard] == [type(error), store.Unavailable]
+    assert call.batches == [["a"]]
+
+
+async def test_a_call_that_hangs_is_unknown_in_time():
+    call = SlowCall()
+
+    (task,) = await submit(Batcher(call, 10), "a", seconds=0.3)
+
+    with pytest.raises(store.Unknown):
+        await asyncio.wait_for(task, timeout=1)
+
+
+async def test_an_item_without_enough_time_is_refused_and_not_sent():
+    call = SlowCall()
+    call.gate.set()
+
+    tasks = await submit(Batcher(call, 10), "late", seconds=0.1)
+    tasks += await submit(Batcher(call, 10), "early")
+    late, early = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert isinstance(late, store.Unavailable)
+    assert early == "EARLY"
+    assert call.batches == [["early"]]
+
+
+async def test_a_defect_is_heard_by_its_batch_and_the_next_batch_runs():
+    call = SlowCall(ZeroDivisionError())
+    call.gate.set()
+    batcher = Batcher(call, 10)
+    (broken,) = await submit(batcher, "a")
+    call.error = None
+
+    (whole,) = await submit(batcher, "b")
+
+    with pytest.raises(ZeroDivisionError):
+        await broken
+    assert await whole == "B"
+
+
+async def test_a_caller_that_left_does_not_disturb_the_others():
+    call = SlowCall()
+    batcher = Batcher(call, 10)
+    await submit(batcher, "a")
+    gone, stays = await submit(batcher, "b", "c")
+
+    gone.cancel()
+    call.gate.set()
+
+    assert await stays == "C"

@@ -1,0 +1,302 @@
+"""The rules of a purchase, decided by the real script in a real Redis."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from pytest_django import Settings
+
+from flashsale.rates import Rate
+from sales import purchases, store
+from sales.models import Sale
+from sales.purchases import Attempt
+from tests.conftest import MakeSale
+
+
+@pytest.fixture
+def sale(request: pytest.FixtureRequest, make_sale: MakeSale) -> Sale:
+    """A sale with the fields that the test's parameter gives."""
+    return make_sale(**request.param)
+
+
+def sale_with(**fields: object) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("sale", [fields], indirect=True)
+
+
+def stock(sale: Sale) -> int:
+    return int(store.client().get(store.key(sale.id, "stock")) or -1)
+
+
+def entries(sale: Sale) -> list:
+    return store.client().xrange(store.key(sale.id, "orders"))
+
+
+async def test_a_shopper_gets_a_unit(open_sale: Sale):
+    purchase = await purchases.buy(open_sale.id, "ada@example.com")
+
+    assert purchase.outcome == "purchased"
+    assert purchase.remaining_stock == 9
+    assert stock(open_sale) == 9
+
+
+async def test_claim_stock_and_stream_entry_are_made_together(open_sale: Sale):
+    purchase = await purchases.buy(open_sale.id, "ada@example.com", "key")
+
+    ((entry_id, fields),) = entries(open_sale)
+    claim = store.client().hget(store.key(open_sale.id, "purchases"), "ada@example.com")
+    assert entry_id.decode() == purchase.order_id
+    assert fields[b"user_id"] == b"ada@example.com"
+    assert fields[b"remaining_stock"] == b"9"
+    assert claim.decode().split() == [purchase.order_id, "9", fields[b"key"].decode()]
+
+
+async def test_a_second_attempt_returns_the_first_order(open_sale: Sale):
+    first = await purchases.buy(open_sale.id, "ada@example.com")
+    second = await purchases.buy(open_sale.id, "ada@example.com")
+
+    assert second.outcome == "already_purchased"
+    assert second.order_id == first.order_id
+    assert stock(open_sale) == 9
+
+
+@sale_with(stock=1)
+async def test_the_last_unit_is_sold_and_no_more(sale: Sale):
+    first = await purchases.buy(sale.id, "ada@example.com")
+    second = await purchases.buy(sale.id, "bob@example.com")
+
+    assert (first.outcome, first.remaining_stock) == ("purchased", 0)
+    assert (second.outcome, second.remaining_stock, second.order_id) == ("sold_out", 0, "")
+
+
+@pytest.mark.parametrize(
+    ("sale", "outcome"),
+    [
+        ({"starts_in": 60}, "not_started"),
+        ({"starts_in": -120, "lasts": 60}, "ended"),
+        ({"paused": True}, "paused"),
+        ({"starts_in": 60, "paused": True}, "not_started"),
+        ({"starts_in": -120, "lasts": 60, "paused": True}, "ended"),
+    ],
+    indirect=["sale"],
+)
+async def test_outside_its_window_a_sale_refuses(sale: Sale, outcome: str):
+    purchase = await purchases.buy(sale.id, "ada@example.com")
+
+    assert purchase.outcome == outcome
+    assert stock(sale) == 10
+    assert not entries(sale)
+
+
+@sale_with(stock=1)
+async def test_who_has_a_unit_is_told_so_even_after_the_end(sale: Sale):
+    first = await purchases.buy(sale.id, "ada@example.com")
+    store.client().hset(store.key(sale.id, "config"), "ends_ms", 1)
+
+    second = await purchases.buy(sale.id, "ada@example.com")
+
+    assert (second.outcome, second.order_id) == ("already_purchased", first.order_id)
+
+
+async def test_the_same_key_replays_the_first_answer(open_sale: Sale):
+    first = await purchases.buy(open_sale.id, "ada@example.com", "key")
+    await purchases.buy(open_sale.id, "bob@example.com")
+    again = await purchases.buy(open_sale.id, "ada@example.com", "key")
+
+    assert again == first._replace(outcome="replayed")
+    assert stock(open_sale) == 8
+
+
+async def test_a_key_that_bought_for_somebody_else_is_refused(open_sale: Sale):
+    await purchases.buy(open_sale.id, "ada@example.com", "key")
+    await purchases.buy(open_sale.id, "bob@example.com", "another")
+
+    stranger = await purchases.buy(open_sale.id, "eve@example.com", "key")
+    owner = await purchases.buy(open_sale.id, "bob@example.com", "key")
+
+    assert stranger.outcome == "idempotency_key_reused"
+    assert owner.outcome == "idempotency_key_reused"
+    assert stock(open_sale) == 8
+
+
+async def test_another_key_of_the_owner_is_told_of_the_purchase(open_sale: Sale):
+    first = await purchases.buy(open_sale.id, "ada@example.com", "key")
+    second = await purchases.buy(open_sale.id, "ada@example.com", "new key")
+
+    assert (second.outcome, second.order_id) == ("already_purchased", first.order_id)
+
+
+@sale_with(stock=2)
+async def test_one_call_decides_a_batch_in_order(sale: Sale):
+    attempts = [
+        Attempt("ada", "key"),
+        Attempt("ada", ""),
+        Attempt("ada", "key"),
+        Attempt("bob", "key"),
+        Attempt("bob", ""),
+        Attempt("eve", ""),
+    ]
+
+    answers = await purchases._decide(sale.id, attempts)
+
+    assert [answer.outcome for answer in answers] == [
+        "purchased",
+        "already_purchased",
+        "replayed",
+        "idempotency_key_reused",
+        "purchased",
+        "sold_out",
+    ]
+    assert len({answers[0].order_id, answers[1].order_id, answers[2].order_id}) == 1
+    assert len(entries(sale)) == 2
+
+
+@sale_with(stock=purchases.LARGEST_BATCH - 1)
+async def test_the_largest_batch_fits_one_call(sale: Sale):
+    attempts = [Attempt(f"shopper-{number}", f"key-{number}") for number in range(purchases.LARGEST_BATCH)]
+
+    answers = await purchases._decide(sale.id, attempts)
+
+    assert [answer.outcome for answer in answers] == ["purchased"] * (len(attempts) - 1) + ["sold_out"]
+
+
+async def test_a_shopper_is_limited_and_others_are_not(open_sale: Sale, settings: Settings):
+    settings.USER_RATE = Rate(3, 30)
+
+    outcomes = [(await purchases.buy(open_sale.id, "ada")).outcome for _ in range(4)]
+    limited = await purchases.buy(open_sale.id, "ada")
+    other = await purchases.buy(open_sale.id, "bob")
+
+    assert outcomes == ["purchased", "already_purchased", "already_purchased", "rate_limited"]
+    assert 9 <= limited.retry_after_seconds <= 10
+    assert other.outcome == "purchased"
+
+
+async def test_the_limit_counts_within_one_batch(open_sale: Sale, settings: Settings):
+    settings.USER_RATE = Rate(3, 30)
+
+    answers = await purchases._decide(open_sale.id, [Attempt("ada", "")] * 5)
+
+    assert [answer.outcome for answer in answers][2:] == ["already_purchased", "rate_limited", "rate_limited"]
+
+
+async def test_the_limit_lets_a_shopper_in_again_after_its_interval(open_sale: Sale, settings: Settings):
+    settings.USER_RATE = Rate(5, 1)
+    for _ in range(5):
+        await purchases.buy(open_sale.id, "ada")
+
+    limited = await purchases.buy(open_sale.id, "ada")
+    await asyncio.sleep(0.25)
+    again = await purchases.buy(open_sale.id, "ada")
+
+    assert (limited.outcome, again.outcome) == ("rate_limited", "already_purchased")
+
+
+async def test_a_limit_that_is_off_leaves_nothing_in_redis(open_sale: Sale, settings: Settings):
+    settings.USER_RATE = None
+
+    await purchases.buy(open_sale.id, "ada")
+
+    assert not store.client().keys("*ratelimit*")
+
+
+async def test_the_state_of_a_limit_expires_and_stays_out_of_the_append_only_file(open_sale: Sale):
+    await purchases.buy(open_sale.id, "ada")
+
+    (key,) = store.client().keys("*ratelimit*")
+    written = b"".join(path.read_bytes() for path in (settings.VAR_DIR / "redis").rglob("*.incr.aof"))
+    assert key.decode() == store.key(open_sale.id, "ratelimit:ada")
+    assert 0 < store.client().pttl(key) <= 10_000
+    assert b"HSET" in written
+    assert b"ratelimit" not in written
+
+
+async def test_nothing_that_holds_a_purchase_expires(open_sale: Sale):
+    await purchases.buy(open_sale.id, "ada", "key")
+
+    for name in ("config", "stock", "purchases", "keys", "orders"):
+        assert store.client().ttl(store.key(open_sale.id, name)) == -1, name
+
+
+async def test_a_sale_that_is_not_mirrored_takes_no_purchase(open_sale: Sale):
+    store.client().delete(store.key(open_sale.id, "config"))
+
+    with pytest.raises(store.Unavailable, match="NOTMIRRORED"):
+        await purchases.buy(open_sale.id, "ada")
+
+    assert not entries(open_sale)
+
+
+async def test_a_script_that_redis_forgot_is_loaded_again(open_sale: Sale):
+    store.client().script_flush()
+
+    purchase = await purchases.buy(open_sale.id, "ada")
+
+    assert purchase.outcome == "purchased"
+
+
+async def test_a_full_redis_takes_nothing_and_says_so(open_sale: Sale):
+    store.client().config_set("maxmemory", 1)
+    try:
+        with pytest.raises(store.Unavailable, match="maxmemory"):
+            await purchases.buy(open_sale.id, "ada")
+    finally:
+        store.client().config_set("maxmemory", 0)
+
+    assert stock(open_sale) == 10
+    assert (await purchases.buy(open_sale.id, "ada")).outcome == "purchased"
+
+
+async def test_a_purchase_is_found(open_sale: Sale):
+    purchase = await purchases.buy(open_sale.id, "ada")
+
+    assert await purchases.find(open_sale.id, "ada") == purchase.order_id
+    assert await purchases.find(open_sale.id, "bob") is None
+
+
+KEY_LINE = re.compile(r"^KEYS\[(\d+)(?:\.\.)?\]\s+(\S+)\s", re.MULTILINE)
+
+
+def test_the_headers_of_the_scripts_tell_their_keys(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+    calls: dict[str, list[str]] = {}
+
+    async def watched(name: str, keys: list[str], args: tuple) -> list:
+        calls[name] = [key for key in keys if ":ratelimit:" not in key]
+        calls[f"{name} limits"] = [key for key in keys if ":ratelimit:" in key]
+        return []
+
+    monkeypatch.setattr(store, "run_script", watched)
+    asyncio.run(purchases._decide(open_sale.id, [Attempt("ada", ""), Attempt("bob", "")]))
+
+    text = header("purchase")
+    documented = [key.replace("ID", str(open_sale.id)) for _, key in KEY_LINE.findall(text)]
+    assert [int(number) for number, _ in KEY_LINE.findall(text)] == list(range(1, 7))
+    assert calls["purchase"] == documented[:5]
+    assert calls["purchase limits"] == [documented[5].replace("USER", user) for user in ("ada", "bob")]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((settings.BASE_DIR / "sales" / "lua").glob("*.lua")), ids=lambda path: path.stem
+)
+def test_every_key_and_argument_of_a_script_is_in_its_header(path: Path):
+    text = path.read_text()
+    contract, code = text.split("]]\n", 1)
+    documented_keys = {int(number) for number in re.findall(r"KEYS\[(\d+)", contract)}
+    documented_args = {int(number) for number in re.findall(r"ARGV\[(\d+)", contract)}
+
+    used_keys = {int(number) for number in re.findall(r"KEYS\[(\d+)", code)}
+    used_args = {
+        int(number)
+        for number in re.findall(r"ARGV\[(\d+)\]|ARGV, (\d+)|for i = (\d+), #ARGV", code)
+        for number in number
+        if number
+    }
+
+    assert used_keys <= documented_keys
+    assert used_args == documented_args
+    assert "Returns" in contract
+
+
+def header(name: str) -> str:
+    return store.script(name).text.split("]]\n", 1)[0]
