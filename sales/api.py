@@ -1,6 +1,7 @@
 """The JSON API of shoppers and scripts. docs/api.md is its contract."""
 
 import hashlib
+import os
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any
@@ -168,7 +169,7 @@ async def user(request: HttpRequest, user_id: str, slug: str = "") -> HttpRespon
 
 @endpoint("GET", "HEAD")
 async def live(request: HttpRequest) -> HttpResponse:
-    return answer(200, {"status": "ok"})
+    return answer(200, {"status": "ok", "pid": os.getpid()})
 
 
 @endpoint("GET", "HEAD")

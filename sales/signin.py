@@ -4,8 +4,8 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django_ratelimit.core import get_usage
-from django_redis.exceptions import ConnectionInterrupted
 
+from sales import store
 from sales.addresses import address_of
 
 LIMITS = {
@@ -19,7 +19,7 @@ def login(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         try:
             wait_seconds = max(_wait_seconds(request, name, rate, key) for name, (rate, key) in LIMITS.items())
-        except ConnectionInterrupted:
+        except store.RedisError:
             return _refusal(request, 503, "Nobody can sign in while Redis cannot be reached. Try again in a moment.", 1)
         if wait_seconds:
             return _refusal(request, 429, "Too many attempts to sign in. Wait a minute, then try again.", wait_seconds)

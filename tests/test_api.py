@@ -109,7 +109,7 @@ def test_status_is_not_sent_again_while_nothing_changes(http: httpx.Client, open
 def test_a_start_is_seen_at_its_second_and_not_at_the_next_read(http: httpx.Client, make_sale: MakeSale):
     make_sale(starts_in=1.0)
 
-    seen_states = []
+    seen_states: list[tuple[str, str, str]] = []
     while "active" not in [state for state, _, _ in seen_states]:
         body = http.get("/api/sale/status").json()
         seen_states.append((body["status"], body["serverTime"], body["startTime"]))

@@ -1,0 +1,25 @@
+"""An application whose lane has views that fail or take their time; test_lane.py serves it."""
+
+import asyncio
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+
+from flashsale.asgi import application as production
+from flashsale.lane import Lane
+from flashsale.urls import LANE
+from sales import api
+
+
+@api.endpoint("GET")
+async def crash(request: HttpRequest) -> HttpResponse:
+    raise ZeroDivisionError
+
+
+@api.endpoint("GET")
+async def slow(request: HttpRequest) -> HttpResponse:
+    await asyncio.sleep(1)
+    return api.answer(200, {"status": "done"})
+
+
+application = Lane([*LANE, path("crash", crash), path("slow", slow)], production)

@@ -1,0 +1,137 @@
+"""The mirror: what operators configure is what Redis sells, and nothing is ever reset."""
+
+import asyncio
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from sales import publishing, purchases, store
+from sales.models import Order, Sale
+from sales.orders import consumer_name, run_once
+from tests.conftest import MakeSale
+from tests.servers import RedisServer
+
+
+def buy(sale: Sale, *user_ids: str) -> list[str]:
+    async def all_of_them() -> list[str]:
+        return [(await purchases.buy(sale.id, user_id)).outcome for user_id in user_ids]
+
+    return asyncio.run(all_of_them())
+
+
+def test_a_sale_is_mirrored(make_sale: MakeSale):
+    sale = make_sale(stock=7, name="Widget", description="Blue", display_price=Decimal("9.50"), currency="USD")
+
+    config = publishing.standing(sale).config
+    assert config == {
+        "slug": "widget",
+        "product_name": "Widget",
+        "description": "Blue",
+        "price": "9.50 USD",
+        "image_url": "",
+        "starts_ms": str(round(sale.starts_at.timestamp() * 1000)),
+        "ends_ms": str(round(sale.ends_at.timestamp() * 1000)),
+        "paused": "0",
+        "total_stock": "7",
+    }
+    assert publishing.standing(sale).is_mirrored(sale)
+
+
+def test_publishing_twice_does_not_reset_the_stock(open_sale: Sale):
+    buy(open_sale, "ada", "bob")
+
+    for _ in range(2):
+        standing = publishing.publish(open_sale)
+
+    assert (standing.sold, standing.remaining_stock) == (2, 8)
+
+
+@pytest.mark.parametrize(("total", "remaining"), [(15, 13), (5, 3), (2, 0)])
+def test_a_new_total_is_applied_as_a_delta(open_sale: Sale, total: int, remaining: int):
+    buy(open_sale, "ada", "bob")
+    open_sale.total_stock = total
+
+    standing = publishing.publish(open_sale)
+
+    assert (standing.sold, standing.remaining_stock) == (2, remaining)
+
+
+def test_more_stock_reopens_a_sale_that_was_sold_out(make_sale: MakeSale):
+    sale = make_sale(stock=1)
+    assert buy(sale, "ada", "bob") == ["purchased", "sold_out"]
+    sale.total_stock = 2
+
+    publishing.publish(sale)
+
+    assert buy(sale, "bob", "eve") == ["purchased", "sold_out"]
+
+
+def test_a_total_below_the_units_sold_is_refused_and_changes_nothing(open_sale: Sale):
+    buy(open_sale, "ada", "bob")
+    open_sale.total_stock = 1
+
+    with pytest.raises(publishing.Refused, match="2 units are sold already: set the total stock to 2 or more"):
+        publishing.publish(open_sale)
+
+    assert publishing.standing(open_sale).remaining_stock == 8
+    assert publishing.standing(open_sale).config["total_stock"] == "10"
+
+
+def test_a_redis_that_lost_purchases_is_not_sold_from_again(open_sale: Sale):
+    buy(open_sale, "ada", "bob")
+    run_once(consumer_name())
+    store.client().flushall()
+
+    with pytest.raises(publishing.Refused, match="Redis has lost data"):
+        publishing.publish(open_sale)
+
+    assert Order.objects.count() == 2
+    assert publishing.standing(open_sale).config == {}
+
+
+def test_a_restart_of_redis_keeps_everything(open_sale: Sale, redis_server: RedisServer):
+    buy(open_sale, "ada")
+
+    redis_server.kill()
+    redis_server.start()
+
+    assert publishing.standing(open_sale).remaining_stock == 9
+    assert publishing.publish(open_sale).remaining_stock == 9
+    assert buy(open_sale, "ada", "bob") == ["already_purchased", "purchased"]
+
+
+def test_an_unpublished_sale_takes_no_purchase_and_keeps_its_own(open_sale: Sale):
+    buy(open_sale, "ada")
+    open_sale.published = False
+
+    publishing.publish(open_sale)
+
+    with pytest.raises(store.Unavailable):
+        buy(open_sale, "bob")
+    assert not store.client().hexists(store.DIRECTORY, open_sale.slug)
+    open_sale.published = True
+    publishing.publish(open_sale)
+    assert buy(open_sale, "ada", "bob") == ["already_purchased", "purchased"]
+
+
+def test_pausing_and_moving_the_window_take_effect(open_sale: Sale):
+    open_sale.paused = True
+    publishing.publish(open_sale)
+    assert buy(open_sale, "ada") == ["paused"]
+
+    open_sale.paused = False
+    open_sale.ends_at = open_sale.starts_at + timedelta(seconds=1)
+    publishing.publish(open_sale)
+    assert buy(open_sale, "ada") == ["ended"]
+
+
+def test_all_published_sales_are_mirrored(make_sale: MakeSale):
+    first, second, hidden = make_sale(name="one"), make_sale(name="two"), make_sale(name="three", published=False)
+    store.client().flushall()
+
+    results = publishing.publish_all()
+
+    assert {sale.slug for sale, _ in results} == {first.slug, second.slug}
+    assert set(store.client().hkeys(store.DIRECTORY)) == {b"one", b"two"}
+    assert publishing.standing(hidden).config == {}

@@ -1,0 +1,146 @@
+"""`unavailable` against `unknown`: what a shopper hears when Redis fails, and how soon."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from sales import store
+from sales.models import Sale
+from tests.servers import LossyProxy, RedisServer, WebServer, free_port
+
+ANSWERED_WITHIN_SECONDS = 1.5
+
+
+@pytest.fixture(scope="module")
+def proxy(redis_server: RedisServer) -> Iterator[LossyProxy]:
+    proxy = LossyProxy()
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture(scope="module")
+def proxied_server(proxy: LossyProxy, static_files: None) -> Iterator[WebServer]:
+    """A web server whose way to Redis can lose answers."""
+    server = WebServer(
+        {"PORT": str(free_port()), "REDIS_URL": f"redis://127.0.0.1:{proxy.port}", "WEB_CONCURRENCY": "1"}
+    )
+    server.start()
+    yield server
+    server.stop()
+
+
+def buy(url: str, user_id: str, key: str = "") -> tuple[httpx.Response, float]:
+    started = time.monotonic()
+    headers = {"Idempotency-Key": key} if key else {}
+    response = httpx.post(f"{url}/api/sale/purchase", json={"userId": user_id}, headers=headers, timeout=5)
+    return response, time.monotonic() - started
+
+
+def assert_503(response: httpx.Response, code: str) -> None:
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+    assert response.json()["code"] == code
+    assert response.json()["success"] is False
+    assert response.json()["remainingStock"] is None
+
+
+def test_a_lost_answer_is_unknown_and_a_repeat_with_its_key_settles_it(
+    proxied_server: WebServer, proxy: LossyProxy, open_sale: Sale, seen: Callable[[], None]
+):
+    seen()
+    assert buy(proxied_server.url, "first")[0].status_code == 200
+    httpx.get(f"{proxied_server.url}/api/sale/status")
+    proxy.loses_answers = True
+    try:
+        response, seconds = buy(proxied_server.url, "ada", "key")
+    finally:
+        proxy.loses_answers = False
+    settled, _ = buy(proxied_server.url, "ada", "key")
+
+    assert_503(response, "unknown")
+    assert seconds < ANSWERED_WITHIN_SECONDS
+    assert settled.status_code == 200
+    assert settled.headers["idempotent-replayed"] == "true"
+    assert store.client().hlen(store.key(open_sale.id, "purchases")) == 2
+
+
+def test_a_refused_connection_is_unavailable(static_files: None):
+    server = WebServer({"PORT": str(free_port()), "REDIS_URL": f"redis://127.0.0.1:{free_port()}"})
+    server.start()
+    try:
+        response, seconds = buy(server.url, "ada")
+        health = httpx.get(f"{server.url}/health")
+        page = httpx.get(f"{server.url}/")
+    finally:
+        server.stop()
+
+    assert_503(response, "unavailable")
+    assert seconds < ANSWERED_WITHIN_SECONDS
+    assert (health.status_code, health.json()["redis"]["status"]) == (503, "unavailable")
+    assert page.status_code == 503
+    assert "nothing was bought" in page.text
+
+
+def test_an_empty_redis_is_unavailable_and_not_a_missing_sale(
+    http: httpx.Client, open_sale: Sale, seen: Callable[[], None]
+):
+    store.client().flushall()
+    seen()
+
+    assert_503(http.post("/api/sale/purchase", json={"userId": "ada"}), "unavailable")
+    assert_503(http.get("/api/sale/status"), "unavailable")
+    assert http.get("/health").status_code == 503
+
+
+def test_a_redis_that_hangs_is_answered_in_time(
+    server: WebServer, redis_server: RedisServer, open_sale: Sale, seen: Callable[[], None]
+):
+    """Attempts that arrive all through the time in which Redis stands still."""
+    seen()
+    answers: list[tuple[httpx.Response, float]] = []
+
+    def attempt(number: int) -> None:
+        time.sleep(number * 0.05)
+        answers.append(buy(server.url, f"shopper-{number}", f"key-{number}"))
+
+    threads = [threading.Thread(target=attempt, args=(number,)) for number in range(40)]
+    httpx.get(f"{server.url}/api/sale/status")
+    redis_server.signal(signal.SIGSTOP)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        redis_server.signal(signal.SIGCONT)
+    time.sleep(0.3)
+
+    assert {response.status_code for response, _ in answers} == {503}
+    assert {response.json()["code"] for response, _ in answers} <= {"unknown", "unavailable"}
+    assert max(seconds for _, seconds in answers) < ANSWERED_WITHIN_SECONDS
+    settled = [buy(server.url, f"shopper-{number}", f"key-{number}")[0].json()["code"] for number in range(40)]
+    assert settled.count("purchased") == 10
+    assert store.client().hlen(store.key(open_sale.id, "purchases")) == 10
+
+
+def test_a_redis_that_died_is_used_again_when_it_is_back(
+    server: WebServer, redis_server: RedisServer, open_sale: Sale, seen: Callable[[], None]
+):
+    seen()
+    assert buy(server.url, "before")[0].status_code == 200
+
+    redis_server.kill()
+    down, seconds = buy(server.url, "ada", "key")
+    redis_server.start()
+    seen()
+    up, _ = buy(server.url, "ada", "key")
+    before, _ = buy(server.url, "before")
+
+    assert_503(down, "unavailable")
+    assert seconds < ANSWERED_WITHIN_SECONDS
+    assert up.json()["code"] == "purchased"
+    assert before.json()["code"] == "already_purchased"
