@@ -3,9 +3,11 @@
 import gc
 from typing import Any
 
+from gunicorn.arbiter import Arbiter
 from uvicorn_worker import UvicornWorker
 
 from flashsale import settings
+from flashsale.supervisor import die_with_parent
 
 bind = f"{settings.BIND}:{settings.PORT}"
 workers = settings.WEB_CONCURRENCY
@@ -34,6 +36,11 @@ class LaneWorker(UvicornWorker):
         "server_header": False,
         "timeout_graceful_shutdown": graceful_timeout - 1,
     }
+
+
+def post_fork(server: Arbiter, worker: UvicornWorker) -> None:
+    """Let a worker end with its master: orphans would hold the port against the next master."""
+    die_with_parent()
 
 
 def post_worker_init(worker: UvicornWorker) -> None:

@@ -37,7 +37,7 @@ class Process:
             env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=die_with_parent,
         )
 
     def exit_status(self) -> int | None:
@@ -48,9 +48,13 @@ class Process:
             self.popen.send_signal(number)
 
 
-def _die_with_parent() -> None:
-    """Have the kernel end this process when the supervisor is killed, so that nothing is left behind (prctl(2))."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def die_with_parent() -> None:
+    """Have the kernel send SIGTERM to this process when its parent dies, so that nothing is left behind.
+
+    Linux only (prctl(2)); elsewhere a parent that is killed leaves its children to the user.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Supervisor:

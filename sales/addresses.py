@@ -7,6 +7,8 @@ from functools import lru_cache
 from django.conf import settings
 from django.http import HttpRequest
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 
 def client_address(meta: Mapping[str, str]) -> str:
     """Return the address that a client is limited by: its IPv4 address, or its IPv6 network of 64 bits.
@@ -32,7 +34,7 @@ def _first_untrusted(peer: str, forwarded: str) -> str:
     nearest = peer
     for hop in hops:
         try:
-            address = ipaddress.ip_address(hop)
+            address = _plain(ipaddress.ip_address(hop))
         except ValueError:
             break
         nearest = _limited_as(address)
@@ -41,9 +43,12 @@ def _first_untrusted(peer: str, forwarded: str) -> str:
     return nearest
 
 
-def _limited_as(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
+def _plain(address: Address) -> Address:
+    """Return the IPv4 address that a socket for both families shows as ::ffff:192.0.2.1."""
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _limited_as(address: Address) -> str:
+    if address.version == 6:
         return str(ipaddress.ip_network((address, 64), strict=False))
     return str(address)

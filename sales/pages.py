@@ -71,6 +71,8 @@ async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def _answer_page(found: snapshots.Snapshot, typed: str, purchase: purchases.Purchase, message: str) -> HttpResponse:
+    if purchase.remaining_stock is not None:
+        found = found._replace(remaining_stock=purchase.remaining_stock)
     context = _context(found) | {
         "typed": typed,
         "outcome": purchase.outcome,

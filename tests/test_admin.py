@@ -14,7 +14,14 @@ from sales.models import Order, Sale
 from sales.orders import consumer_name, run_once
 from tests.servers import RedisServer, free_port
 
+pytestmark = pytest.mark.usefixtures("static_files")
+
 LIST = "/admin/sales/sale/"
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings: Settings) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture

@@ -1,0 +1,100 @@
+"""What scripts and operators type."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from sales import publishing, store
+from sales.models import Sale
+from tests.conftest import MakeSale
+from tests.servers import RedisServer
+
+pytestmark = pytest.mark.django_db
+
+
+def test_create_sale_publishes_and_prints_json(capsys: pytest.CaptureFixture[str]):
+    call_command("create_sale", "--name", "Blue Widget", "--stock", "5")
+
+    printed = json.loads(capsys.readouterr().out)
+    sale = Sale.objects.get()
+    assert (printed["id"], printed["slug"], printed["productName"]) == (sale.id, "blue-widget", "Blue Widget")
+    assert (printed["totalStock"], printed["remainingStock"], printed["path"]) == (5, 5, "/sales/blue-widget/")
+    assert sale.ends_at - sale.starts_at == timedelta(days=7)
+    assert publishing.standing(sale).is_mirrored(sale)
+
+
+def test_create_sale_with_everything(capsys: pytest.CaptureFixture[str]):
+    times = ("--starts", "2026-02-14T10:00:00Z", "--ends", "2026-02-14T14:00:00+02:00")
+
+    call_command("create_sale", "--name", "W", "--stock", "5", "--slug", "valentine", *times)
+
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["slug"] == "valentine"
+    assert (printed["startTime"], printed["endTime"]) == ("2026-02-14T10:00:00Z", "2026-02-14T12:00:00Z")
+
+
+def test_sales_of_one_name_get_addresses_of_their_own(capsys: pytest.CaptureFixture[str]):
+    for _ in range(3):
+        call_command("create_sale", "--name", "Widget", "--stock", "1")
+
+    assert set(Sale.objects.values_list("slug", flat=True)) == {"widget", "widget-2", "widget-3"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--stock", "0"], "total_stock: Ensure this value is greater than or equal to 1"),
+        (["--starts", "tomorrow"], "'tomorrow' is not a time; write it like 2026-02-14T10:00:00Z"),
+        (["--starts", "2026-13-01T00:00:00Z"], "is not a time"),
+        (["--starts", "2026-02-14T10:00Z", "--ends", "2026-02-14T09:00Z"], "The end must be after the start"),
+        (["--slug", "not a slug"], "slug: Enter a valid"),
+        (["--slug", "taken"], "slug: Sale with this Slug already exists"),
+        (["--name", "x" * 121], "name: Ensure this value has at most 120 characters"),
+    ],
+)
+def test_create_sale_refuses_with_the_reason(make_sale: MakeSale, arguments: list[str], reason: str):
+    make_sale(slug="taken")
+
+    with pytest.raises(CommandError, match=reason):
+        call_command("create_sale", *_with_defaults(arguments))
+
+    assert Sale.objects.count() == 1
+
+
+def _with_defaults(arguments: list[str]) -> list[str]:
+    defaults = [("--name", "Widget"), ("--stock", "5")]
+    return arguments + [word for option in defaults if option[0] not in arguments for word in option]
+
+
+def test_without_redis_a_created_sale_is_saved_and_published_later(
+    redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
+):
+    redis_server.kill()
+    try:
+        with pytest.raises(CommandError, match="saved, but not published: Redis cannot be reached"):
+            call_command("create_sale", "--name", "Widget", "--stock", "5")
+        with pytest.raises(CommandError, match="Redis cannot be reached"):
+            call_command("publish_sales")
+        with pytest.raises(CommandError, match="nothing is proven"):
+            call_command("audit_sale")
+        with pytest.raises(CommandError, match="0 orders were written"):
+            call_command("write_orders", "--once")
+    finally:
+        redis_server.start()
+
+    call_command("publish_sales")
+
+    assert "1 of 1 sales are in Redis." in capsys.readouterr().out
+    assert publishing.standing(Sale.objects.get()).remaining_stock == 5
+
+
+def test_publish_sales_names_what_it_refuses(make_sale: MakeSale, capsys: pytest.CaptureFixture[str]):
+    sale = make_sale(stock=5)
+    store.client().hset(store.key(sale.id, "purchases"), mapping={str(number): "1-0 0 " for number in range(6)})
+
+    with pytest.raises(CommandError, match=f"{sale.slug}: 6 units are sold already"):
+        call_command("publish_sales")
+
+    assert "0 of 1 sales" in capsys.readouterr().out

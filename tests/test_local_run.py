@@ -1,0 +1,252 @@
+"""`make run` itself, in a copy of the project: start, buy, Ctrl-C, start again, still there."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.servers import free_port
+
+END_WITHIN_SECONDS = 10
+
+
+class Run:
+    """One `make run` in a terminal of its own."""
+
+    def __init__(self, directory: Path, **environment: str):
+        self.port = free_port()
+        self.url = f"http://localhost:{self.port}"
+        self._output = directory / "output.txt"
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        with self._output.open("wb") as output:
+            self.popen = subprocess.Popen(
+                ["make", "run", f"PORT={self.port}", f"VENV={sys.prefix}"],
+                cwd=directory,
+                env={**inherited, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def wait_until_open(self) -> None:
+        deadline = time.monotonic() + 60
+        while "Ctrl-C" not in self.output:
+            assert self.popen.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.1)
+
+    def processes(self) -> list[psutil.Process]:
+        return psutil.Process(self.popen.pid).children(recursive=True)
+
+    def press_ctrl_c(self) -> float:
+        """Send what a terminal sends; return the seconds until `make` is gone."""
+        started = time.monotonic()
+        os.killpg(self.popen.pid, signal.SIGINT)
+        self.popen.wait(timeout=30)
+        return time.monotonic() - started
+
+
+@pytest.fixture
+def project_copy(tmp_path: Path, project_dir: Path) -> Path:
+    """The project as a clone has it, in a folder so deep that its socket's path is too long, with a difficult name."""
+    copy = tmp_path / ("deep " * 10).strip() / ("é#%20" * 12) / "clone"
+    ignored = shutil.ignore_patterns(".git", ".venv", "var", "__pycache__", ".*_cache", ".hypothesis")
+    shutil.copytree(project_dir, copy, ignore=ignored)
+    return copy
+
+
+@pytest.fixture
+def running(project_copy: Path) -> Iterator[Run]:
+    run = Run(project_copy)
+    run.wait_until_open()
+    yield run
+    if run.popen.poll() is None:
+        run.press_ctrl_c()
+
+
+def buy(run: Run, user_id: str) -> dict:
+    return httpx.post(f"{run.url}/api/sale/purchase", json={"userId": user_id}).json()
+
+
+def manage(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    command = [sys.executable, "manage.py", *arguments]
+    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_start_buy_stop_start_again(project_copy: Path, running: Run):
+    status = httpx.get(f"{running.url}/api/sale/status").json()
+    assert (status["productName"], status["totalStock"], status["status"]) == ("Limited Edition Widget", 100, "active")
+    assert f"http://localhost:{running.port}/admin/" in running.output
+    assert len(running.output.splitlines()) <= 10, running.output
+
+    password_file = project_copy / "var" / "admin_password"
+    password = password_file.read_text().strip()
+    assert password_file.stat().st_mode & 0o777 == 0o600
+    assert password in running.output
+    with httpx.Client(base_url=running.url, follow_redirects=True) as client:
+        client.get("/admin/login/")
+        form = {"username": "admin", "password": password, "csrfmiddlewaretoken": client.cookies["csrftoken"]}
+        assert "Site administration" in client.post("/admin/login/?next=/admin/", data=form).text
+
+    order_id = buy(running, "ada@example.com")["orderId"]
+    created = manage(project_copy, "create_sale", "--name", "Second", "--stock", "5")
+    assert created.returncode == 0, created.stderr
+    assert '"slug": "second"' in created.stdout
+
+    processes = running.processes()
+    assert len(processes) >= 4
+    assert running.press_ctrl_c() < END_WITHIN_SECONDS
+    assert "Traceback" not in running.output
+    assert "Error" not in running.output
+    _, alive = psutil.wait_procs(processes, timeout=1)
+    assert alive == []
+
+    again = Run(project_copy)
+    try:
+        again.wait_until_open()
+        repeated = httpx.post(f"{again.url}/api/sales/widget/purchase", json={"userId": "ada@example.com"}).json()
+        audit = manage(project_copy, "audit_sale")
+    finally:
+        again.press_ctrl_c()
+
+    assert (repeated["code"], repeated["orderId"]) == ("already_purchased", order_id)
+    assert password in again.output
+    assert audit.returncode == 0, audit.stdout
+
+
+def test_what_dies_is_started_again(running: Run):
+    assert buy(running, "ada")["code"] == "purchased"
+    for name in ("valkey-server", "write_orders", "gunicorn"):
+        victim = next(process for process in running.processes() if name in " ".join(process.cmdline()))
+
+        victim.kill()
+
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            time.sleep(0.2)
+            try:
+                if buy(running, "ada")["code"] == "already_purchased" and len(running.processes()) >= 5:
+                    break
+            except httpx.HTTPError:
+                pass
+        else:
+            pytest.fail(f"{name} was not started again: {running.output}")
+
+
+def test_killing_the_runner_leaves_nothing_behind(running: Run):
+    processes = running.processes()
+    (runner,) = [process for process in processes if "flashsale.local" in " ".join(process.cmdline())]
+
+    runner.kill()
+
+    _, alive = psutil.wait_procs(processes, timeout=END_WITHIN_SECONDS)
+    assert alive == []
+
+
+def test_a_second_run_on_the_same_data_is_refused(project_copy: Path, running: Run):
+    second = Run(project_copy)
+
+    assert second.popen.wait(timeout=30) != 0
+    assert "already running" in second.output
+    assert "Traceback" not in second.output
+
+
+def test_a_busy_port_is_one_clear_line(project_copy: Path):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = subprocess.run(
+            ["make", "run", f"PORT={port}", f"VENV={sys.prefix}"],
+            cwd=project_copy,
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    assert result.returncode != 0
+    assert f"flashsale: port {port} cannot be used (Address already in use)" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_directory_that_cannot_be_written_is_one_clear_line(project_copy: Path):
+    blocked = project_copy / "var"
+    blocked.write_text("a file is where the directory should be")
+    run = Run(project_copy)
+
+    assert run.popen.wait(timeout=30) != 0
+    assert "flashsale: cannot write to" in run.output
+    assert "Traceback" not in run.output
+
+
+def test_an_old_python_is_one_clear_line(project_copy: Path, tmp_path: Path):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("make", "sh", "touch"):
+        (tools / name).symlink_to(shutil.which(name) or name)
+    old = tools / "python3"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2\nexit 1\n')
+    old.chmod(0o755)
+
+    result = subprocess.run(
+        ["make", "run"], cwd=project_copy, env={"PATH": str(tools)}, capture_output=True, text=True, timeout=60
+    )
+
+    assert result.returncode != 0
+    assert "flashsale: Python 3.11 or later is needed; found: Python 3.9.2" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "ALLOWED_HOSTS"])
+def test_elsewhere_a_missing_setting_is_one_clear_line(tmp_path: Path, project_dir: Path, name: str):
+    environment = {"PATH": os.environ["PATH"], "SECRET_KEY": "x", "ALLOWED_HOSTS": "x", "VAR_DIR": str(tmp_path)}
+    del environment[name]
+
+    for command in (["manage.py", "check"], ["-m", "gunicorn", "-c", "python:flashsale.gunicorn", "flashsale.asgi"]):
+        result = subprocess.run(
+            [sys.executable, *command], cwd=project_dir, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert result.returncode != 0
+        assert result.stderr.startswith(f"flashsale: {name} is not set.")
+        assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("USER_RATE", "ten", "'ten' is not a rate"),
+        ("ADDRESS_RATE", "10", "'10' is not a rate"),
+        ("PORT", "http", "'http' is not a whole number above zero"),
+        ("DEBUG", "maybe", "'maybe' is neither true nor false"),
+        ("TRUSTED_PROXIES", "proxy", "'proxy' does not appear to be an IPv4 or IPv6 network"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_line(tmp_path: Path, project_dir: Path, name: str, value: str, reason: str):
+    environment = {"PATH": os.environ["PATH"], "SECRET_KEY": "x", "ALLOWED_HOSTS": "x", "VAR_DIR": str(tmp_path)}
+
+    result = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=project_dir,
+        env={**environment, name: value},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert result.returncode != 0
+    assert result.stderr.startswith(f"flashsale: {name}: {reason}")
+    assert len(result.stderr.splitlines()) == 1

@@ -1,0 +1,184 @@
+"""The shoppers' pages as a browser without JavaScript sees them."""
+
+import re
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from sales import store
+from sales.models import Sale
+from tests.conftest import MakeSale
+
+
+@pytest.fixture(autouse=True)
+def _fresh(request: pytest.FixtureRequest, seen: Callable[[], None]) -> None:
+    if "open_sale" in request.fixturenames:
+        request.getfixturevalue("open_sale")
+    # The page is rendered a few times a second, from a snapshot that is read as often.
+    seen()
+    seen()
+
+
+def press(http: httpx.Client, user_id: str, slug: str = "limited-edition-widget") -> httpx.Response:
+    return http.post(f"/sales/{slug}/", data={"userId": user_id})
+
+
+def test_the_page_of_the_current_sale(http: httpx.Client, open_sale: Sale):
+    page = http.get("/")
+
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    for words in ("Limited Edition Widget", "On sale now", "10 of 10 left", "One per person", "Buy now"):
+        assert words in page.text
+    assert 'name="userId"' in page.text
+    assert "set-cookie" not in page.headers
+
+
+def test_the_page_of_a_sale_by_its_slug(http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None]):
+    make_sale(name="First")
+    make_sale(name="Second")
+    seen()
+
+    assert "<h1>First</h1>" in http.get("/sales/first/").text
+    assert http.get("/sales/first", follow_redirects=True).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"starts_in": 600}, "Starts soon"),
+        ({"paused": True}, "Paused"),
+        ({"starts_in": -120, "lasts": 60}, "Ended"),
+    ],
+)
+def test_the_state_in_words(
+    http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None], fields: dict, words: str
+):
+    make_sale(name=words, **fields)
+    seen()
+
+    assert words in http.get("/").text
+
+
+def test_a_plain_refresh_shows_the_stock(http: httpx.Client, open_sale: Sale, seen: Callable[[], None]):
+    before = http.get("/")
+    press(http, "ada@example.com")
+    seen()
+    seen()
+
+    after = http.get("/", headers={"If-None-Match": before.headers["etag"]})
+
+    assert "9 of 10 left" in after.text
+    assert http.get("/", headers={"If-None-Match": after.headers["etag"]}).status_code == 304
+
+
+def test_buying_with_the_form(http: httpx.Client, open_sale: Sale):
+    page = press(http, " Ada@Example.com ")
+
+    assert page.status_code == 200
+    assert "You have it!" in page.text
+    assert re.search(r"Order <strong[^>]*>\d{13}-0</strong>", page.text)
+    assert store.client().hkeys(store.key(open_sale.id, "purchases")) == [b"ada@example.com"]
+
+
+def test_buying_twice_with_the_form(http: httpx.Client, open_sale: Sale):
+    press(http, "ada@example.com")
+
+    page = press(http, "ada@example.com")
+
+    assert page.status_code == 409
+    assert "You already have one" in page.text
+    assert re.search(r"Order <strong[^>]*>\d{13}-0</strong>", page.text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "words"),
+    [
+        ({"starts_in": 600}, 409, "Not open yet"),
+        ({"paused": True}, 409, "The sale is paused"),
+        ({"starts_in": -120, "lasts": 60}, 409, "The sale has ended"),
+    ],
+)
+def test_refusals_with_the_form(
+    http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None], fields: dict, status: int, words: str
+):
+    make_sale(**fields)
+    seen()
+
+    page = press(http, "ada@example.com")
+
+    assert page.status_code == status
+    assert f'<h2 id="headline">{words}</h2>' in page.text
+    assert 'value="ada@example.com"' in page.text
+
+
+def test_sold_out_with_the_form(http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None]):
+    make_sale(stock=1)
+    seen()
+    press(http, "ada")
+
+    page = press(http, "bob")
+
+    assert page.status_code == 409
+    assert "Sold out: every unit has been bought." in page.text
+
+
+def test_what_was_typed_is_kept_and_escaped(http: httpx.Client, open_sale: Sale):
+    page = press(http, '"><script>alert(1)</script>\u200b')
+
+    assert page.status_code == 400
+    assert "Please check what you typed" in page.text
+    assert "<script>alert" not in page.text
+    assert "&quot;&gt;&lt;script&gt;" in page.text
+
+
+def test_an_empty_form(http: httpx.Client, open_sale: Sale):
+    assert press(http, "").status_code == 400
+
+
+def test_too_many_presses(http: httpx.Client, open_sale: Sale):
+    pages = [press(http, "ada") for _ in range(11)]
+
+    assert pages[-1].status_code == 429
+    assert pages[-1].headers["retry-after"] == "1"
+    assert "One moment" in pages[-1].text
+
+
+def test_a_form_from_another_site_is_refused(http: httpx.Client, open_sale: Sale):
+    page = http.post(
+        "/sales/limited-edition-widget/", data={"userId": "ada"}, headers={"Origin": "https://evil.example"}
+    )
+
+    assert page.status_code == 403
+    assert "another site" in page.text
+    assert not store.client().hlen(store.key(open_sale.id, "purchases"))
+
+
+@pytest.mark.parametrize("path", ["/", "/sales/nothing/"])
+def test_no_sale_here(http: httpx.Client, path: str):
+    store.client().set(store.MIRRORED, 1)
+
+    page = http.get(path)
+
+    assert page.status_code == 404
+    assert "There is no such sale." in page.text
+
+
+def test_a_method_that_pages_do_not_take(http: httpx.Client, open_sale: Sale):
+    page = http.put("/")
+
+    assert (page.status_code, page.headers["allow"]) == (405, "GET, HEAD, POST")
+
+
+def test_a_form_that_is_too_large(http: httpx.Client, open_sale: Sale):
+    assert press(http, "x" * 9000).status_code == 413
+
+
+def test_static_files_are_served_with_long_lived_names(http: httpx.Client, open_sale: Sale):
+    stylesheet = re.search(r'href="(/static/sales/sale\.[0-9a-f]+\.css)"', http.get("/").text)
+
+    assert stylesheet
+    response = http.get(stylesheet[1])
+    assert response.status_code == 200
+    assert "immutable" in response.headers["cache-control"]
