@@ -12,6 +12,9 @@ from django.http import HttpRequest
 from sales import publishing, store
 from sales.models import Order, Sale
 
+admin.site.site_header = admin.site.site_title = "Flash sales"
+admin.site.index_title = "The operator's desk"
+
 NO_REDIS = "Redis cannot be reached"
 RETRY = 'Saved, but shoppers do not see it yet: {reason}. When that is mended, choose "Publish" in the list of sales.'
 
@@ -31,8 +34,7 @@ class SaleForm(forms.ModelForm):
 @admin.register(Sale)
 class SaleAdmin(admin.ModelAdmin):
     form = SaleForm
-    list_display = ("name", "starts_at", "ends_at", "state", "sold", "remaining", "total_stock", "published", "paused")
-    list_filter = ("published", "paused")
+    list_display = ("name", "sold", "remaining", "total_stock", "starts_at", "ends_at", "paused", "state")
     search_fields = ("name", "slug")
     actions = ("publish",)
     fieldsets = (

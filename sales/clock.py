@@ -9,6 +9,11 @@ def iso(ms: int) -> str:
     return f"{text}.{ms % 1000:03d}Z" if ms % 1000 else f"{text}Z"
 
 
+def readable(ms: int) -> str:
+    """Return milliseconds since 1970 as people write a moment, in UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%-d %B %Y, %H:%M:%S UTC")
+
+
 def to_ms(moment: datetime) -> int:
     """Return an aware datetime as milliseconds since 1970."""
     return round(moment.timestamp() * 1000)

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
 from sales import api, purchases, snapshots
-from sales.clock import iso
+from sales.clock import iso, readable
 from sales.origins import is_foreign
 from sales.outcomes import HEADLINE, HTTP_STATUS, SENTENCE, headline
 from sales.per_loop import per_loop
@@ -79,7 +79,7 @@ def _answer_page(found: snapshots.Snapshot, typed: str, purchase: purchases.Purc
         "headline": headline(purchase.outcome),
         "message": message,
         "order_id": purchase.order_id,
-        "purchased_at": iso(purchases.purchased_ms(purchase.order_id)) if purchase.order_id else "",
+        "purchased_at": _moment(purchases.purchased_ms(purchase.order_id)) if purchase.order_id else None,
     }
     headers = {**HEADERS, "Cache-Control": "no-store"}
     if purchase.retry_after_seconds:
@@ -96,9 +96,13 @@ def _context(found: snapshots.Snapshot) -> dict[str, Any]:
         "status": status,
         "status_words": STATUS_WORDS[status],
         "words": {"status": STATUS_WORDS, "button": BUTTON_WORDS, "headline": HEADLINE},
-        "starts_at": iso(found.starts_ms),
-        "ends_at": iso(found.ends_ms),
+        "starts_at": _moment(found.starts_ms),
+        "ends_at": _moment(found.ends_ms),
     }
+
+
+def _moment(ms: int) -> dict[str, str]:
+    return {"iso": iso(ms), "text": readable(ms)}
 
 
 def _rendered(found: snapshots.Snapshot) -> tuple[bytes, str]:

@@ -19,6 +19,8 @@ const state = {
 
 const serverNowMs = () => performance.now() + state.clockAheadMs;
 
+const localTime = (ms) => new Date(ms).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
+
 function duration(ms) {
   const seconds = Math.max(0, Math.ceil(ms / 1000));
   const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
@@ -32,10 +34,9 @@ function show() {
     if (state.status === "upcoming" && now >= state.startsMs) state.status = "active";
     if (state.status !== "ended" && now >= state.endsMs) state.status = "ended";
     const when = document.getElementById("when");
-    const local = (ms) => new Date(ms).toLocaleString();
-    if (state.status === "upcoming") when.textContent = `Starts in ${duration(state.startsMs - now)} (${local(state.startsMs)})`;
-    else if (state.status === "ended") when.textContent = `Ended ${local(state.endsMs)}`;
-    else when.textContent = `Ends in ${duration(state.endsMs - now)} (${local(state.endsMs)})`;
+    if (state.status === "upcoming") when.textContent = `Starts in ${duration(state.startsMs - now)} (${localTime(state.startsMs)})`;
+    else if (state.status === "ended") when.textContent = `Ended ${localTime(state.endsMs)}`;
+    else when.textContent = `Ends in ${duration(state.endsMs - now)} (${localTime(state.endsMs)})`;
   }
   sale.dataset.status = state.status;
   document.getElementById("state").textContent = words.status[state.status];
@@ -84,7 +85,7 @@ function showAnswer(body) {
     document.getElementById("order-id").textContent = body.orderId;
     const time = document.getElementById("order-time");
     time.dateTime = body.purchaseTime;
-    time.textContent = new Date(body.purchaseTime).toLocaleString();
+    time.textContent = localTime(Date.parse(body.purchaseTime));
   }
   if (typeof body.remainingStock === "number") showStock(body.remainingStock);
 }
