@@ -100,7 +100,7 @@ def test_start_buy_stop_start_again(project_copy: Path, running: Run):
     with httpx.Client(base_url=running.url, follow_redirects=True) as client:
         client.get("/admin/login/")
         form = {"username": "admin", "password": password, "csrfmiddlewaretoken": client.cookies["csrftoken"]}
-        assert "Site administration" in client.post("/admin/login/?next=/admin/", data=form).text
+        assert "The operator&#x27;s desk" in client.post("/admin/login/?next=/admin/", data=form).text
 
     order_id = buy(running, "ada@example.com")["orderId"]
     created = manage(project_copy, "create_sale", "--name", "Second", "--stock", "5")
