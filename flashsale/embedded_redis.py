@@ -35,6 +35,13 @@ def _short_link(var_dir: Path) -> Path:
     return link
 
 
+def remove_short_link(var_dir: Path) -> None:
+    """Remove what `socket_path` may have left in /tmp."""
+    path = socket_path(var_dir)
+    if path.parent != var_dir:
+        path.parent.unlink(missing_ok=True)
+
+
 def server_binary() -> str:
     """Return the path of a Redis-compatible server. Stops the process with one line when there is none."""
     try:

@@ -25,16 +25,17 @@ def main() -> None:
     write_local_settings(var_dir / "local.env")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flashsale.settings")
     os.environ.setdefault("BIND", "127.0.0.1")
-    from flashsale import settings
+    from flashsale import embedded_redis, settings
 
-    check_port(settings.BIND, settings.PORT)
     supervisor = Supervisor()
     supervisor.stop_on_signals()
     try:
+        check_port(settings.BIND, settings.PORT)
         start(supervisor, var_dir)
         supervisor.run()
     finally:
         supervisor.end(END_WITHIN_SECONDS)
+        embedded_redis.remove_short_link(var_dir)
         lock.close()
 
 

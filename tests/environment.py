@@ -1,10 +1,15 @@
 """The environment of a test run: its own place for data, and limits out of the way. Loaded before Django's settings."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
+VAR_DIR = tempfile.mkdtemp(prefix="flashsale-test-")
+atexit.register(shutil.rmtree, VAR_DIR, ignore_errors=True)
+
 os.environ.update(
-    VAR_DIR=tempfile.mkdtemp(prefix="flashsale-test-"),
+    VAR_DIR=VAR_DIR,
     SECRET_KEY="only-for-tests",
     ALLOWED_HOSTS="localhost,127.0.0.1,testserver",
     ADDRESS_RATE="off",

@@ -114,6 +114,11 @@ def test_start_buy_stop_start_again(project_copy: Path, running: Run):
     assert "Error" not in running.output
     _, alive = psutil.wait_procs(processes, timeout=1)
     assert alive == []
+    assert not [
+        link
+        for link in Path("/tmp").glob("flashsale-*")
+        if link.is_symlink() and project_copy in link.readlink().parents
+    ]
 
     again = Run(project_copy)
     try:
