@@ -5,8 +5,6 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-PORT ?= 8000
-export PORT
 
 # Python 3.11 or later, whichever of its names it has here.
 FIND_PYTHON = for name in python3 python3.14 python3.13 python3.12 python3.11; do \

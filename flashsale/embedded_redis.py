@@ -11,35 +11,38 @@ from pathlib import Path
 
 # The longest path that fits sockaddr_un on Linux (108 bytes with its NUL) and on macOS (104 with its NUL).
 _LONGEST_SOCKET_PATH_BYTES = 103
+_SOCKET = "redis.sock"
 
 
 def socket_path(var_dir: Path) -> Path:
-    """Return the path of the embedded server's socket under `var_dir`.
+    """Return the path by which the embedded server's socket under `var_dir` is reached.
 
-    Where that is too long for a socket address, the same socket is reached through a short symbolic link in /tmp.
+    Where its own path is too long for a socket address, that is through a short symbolic link in /tmp.
     """
-    path = var_dir / "redis.sock"
-    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH_BYTES:
-        return path
-    return _short_link(var_dir) / path.name
+    path = var_dir / _SOCKET
+    return path if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH_BYTES else _short_link(var_dir) / _SOCKET
 
 
-def _short_link(var_dir: Path) -> Path:
-    digest = hashlib.sha256(os.fsencode(var_dir)).hexdigest()[:16]
-    link = Path("/tmp") / f"flashsale-{os.getuid()}-{digest}"  # noqa: S108 (its owner and target are checked)
+def make_short_link(var_dir: Path) -> None:
+    """Make the link that `socket_path` goes through, if any. Safe to repeat; stops the process when it cannot."""
+    link = _short_link(var_dir)
+    if socket_path(var_dir).parent != link:
+        return
     try:
         link.symlink_to(var_dir)
     except FileExistsError:
         if link.lstat().st_uid != os.getuid() or link.readlink() != var_dir:
             raise SystemExit(f"flashsale: {link} is in the way: remove it, or set VAR_DIR to a shorter path.") from None
-    return link
 
 
 def remove_short_link(var_dir: Path) -> None:
-    """Remove what `socket_path` may have left in /tmp."""
-    path = socket_path(var_dir)
-    if path.parent != var_dir:
-        path.parent.unlink(missing_ok=True)
+    if socket_path(var_dir).parent != var_dir:
+        _short_link(var_dir).unlink(missing_ok=True)
+
+
+def _short_link(var_dir: Path) -> Path:
+    digest = hashlib.sha256(os.fsencode(var_dir)).hexdigest()[:16]
+    return Path("/tmp") / f"flashsale-{os.getuid()}-{digest}"  # noqa: S108 (its owner and target are checked)
 
 
 def server_binary() -> str:
@@ -62,6 +65,7 @@ def command(var_dir: Path) -> list[str]:
     """Return the command line of a server that keeps every write it has answered (design: guarantees, 2)."""
     data_dir = var_dir / "redis"
     data_dir.mkdir(parents=True, exist_ok=True)
+    make_short_link(var_dir)
     options = {
         "port": "0",
         "unixsocket": str(socket_path(var_dir)),

@@ -1,6 +1,8 @@
 """gunicorn's configuration: `gunicorn -c python:flashsale.gunicorn flashsale.asgi:application`."""
 
 import gc
+import subprocess
+import sys
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
@@ -36,6 +38,17 @@ class LaneWorker(UvicornWorker):
         "server_header": False,
         "timeout_graceful_shutdown": graceful_timeout - 1,
     }
+
+
+def on_starting(server: Arbiter) -> None:
+    """Gather and hash the static files, unless nothing has changed since; pages cannot be rendered without."""
+    manifest = settings.STATIC_ROOT / "staticfiles.json"
+    sources = [settings.BASE_DIR / "requirements.txt", *(settings.BASE_DIR / "static").rglob("*")]
+    if settings.DEBUG:
+        return
+    if not manifest.exists() or any(source.stat().st_mtime > manifest.stat().st_mtime for source in sources):
+        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "collectstatic", "--noinput", "--verbosity=0"]
+        subprocess.run(command, check=True)
 
 
 def post_fork(server: Arbiter, worker: UvicornWorker) -> None:

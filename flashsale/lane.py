@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import DisallowedHost
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.core.exceptions import DisallowedHost, SuspiciousOperation
+from django.http import HttpRequest, HttpResponse, QueryDict, parse_cookie
 from django.urls import URLPattern
+from django.utils.datastructures import MultiValueDict
 from django.utils.functional import cached_property
 
-from sales import ratelimits
+from sales import endpoints, ratelimits
 from sales.addresses import client_address
 
 LARGEST_BODY_BYTES = 8 * 1024
@@ -43,7 +44,6 @@ class LaneRequest(HttpRequest):
         self.content_type, self.content_params = None, None
         self._body = b""
         self._read_started = False
-        self._messages = None
 
     @cached_property
     def META(self) -> dict[str, Any]:  # type: ignore[override]
@@ -73,8 +73,12 @@ class LaneRequest(HttpRequest):
         return QueryDict(self._body)
 
     @cached_property
+    def FILES(self) -> MultiValueDict:  # type: ignore[override]
+        return MultiValueDict()
+
+    @cached_property
     def COOKIES(self) -> dict[str, str]:  # type: ignore[override]
-        return {}
+        return parse_cookie(self.META.get("HTTP_COOKIE", ""))
 
     def _get_scheme(self) -> str:
         return self.scope.get("scheme", "http")
@@ -103,6 +107,8 @@ class Lane:
         self._variable: list[URLPattern] = []
         self._good_hosts: set[str] = set()
         for pattern in patterns:
+            if not hasattr(pattern.callback, "refuse"):
+                raise TypeError(f"{pattern}: a view on the lane is made by endpoints.endpoint")
             if pattern.pattern.converters:
                 self._variable.append(pattern)
             else:
@@ -134,19 +140,25 @@ class Lane:
             request = LaneRequest(scope)
             self._check_host(request)
             if wait_seconds := ratelimits.address_wait_seconds(client_address(request.META)):
-                return refuse("rate_limited", headers={"Retry-After": str(wait_seconds)})
+                return refuse("rate_limited", wait_seconds=wait_seconds)
             if scope["method"] not in ("GET", "HEAD"):
                 request._body = await _body(receive)
             return await view(request, **arguments)
         except DisallowedHost:
             return refuse("invalid_request", "This host is not served here. Check the address that you used.")
+        except SuspiciousOperation as error:
+            return refuse("invalid_request", f"{error} Send a smaller or simpler request.")
         except BodyTooLarge:
             return refuse("payload_too_large")
         except TimeoutError:
             return refuse("request_timeout")
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
-            return refuse("server_error")
+            try:
+                return refuse("server_error")
+            except Exception:  # for instance the page's template is what failed
+                log.exception("the answer to that failed, too")
+                return endpoints.refusal("server_error")
 
     def _check_host(self, request: HttpRequest) -> None:
         host = request.META.get("HTTP_HOST", "")

@@ -12,6 +12,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO
 
+from dotenv import load_dotenv
+
+from flashsale import embedded_redis
+from flashsale.places import VAR_DIR
 from flashsale.supervisor import Process, Supervisor
 
 END_WITHIN_SECONDS = 9.0
@@ -20,22 +24,21 @@ DEMO_SALE = "Limited Edition Widget"
 
 
 def main() -> None:
-    var_dir = Path(os.environ.get("VAR_DIR") or Path(__file__).resolve().parent.parent / "var").resolve()
-    lock = take(var_dir)
-    write_local_settings(var_dir / "local.env")
+    lock = take(VAR_DIR)
+    write_local_settings(VAR_DIR / "local.env")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flashsale.settings")
     os.environ.setdefault("BIND", "127.0.0.1")
-    from flashsale import embedded_redis, settings
+    from flashsale import settings
 
     supervisor = Supervisor()
     supervisor.stop_on_signals()
     try:
         check_port(settings.BIND, settings.PORT)
-        start(supervisor, var_dir)
+        start(supervisor)
         supervisor.run()
     finally:
         supervisor.end(END_WITHIN_SECONDS)
-        embedded_redis.remove_short_link(var_dir)
+        embedded_redis.remove_short_link(VAR_DIR)
         lock.close()
 
 
@@ -57,6 +60,7 @@ def write_local_settings(path: Path) -> None:
     """Generate what a server needs and a local user should not have to think of; keep what is there."""
     if not path.exists():
         write_secret(path, f"SECRET_KEY={secrets.token_urlsafe(48)}\nALLOWED_HOSTS=localhost,127.0.0.1,[::1]\n")
+    load_dotenv(path)
 
 
 def write_secret(path: Path, text: str) -> None:
@@ -65,6 +69,7 @@ def write_secret(path: Path, text: str) -> None:
 
 
 def check_port(host: str, port: int) -> None:
+    """Stop the process with one line when the web server could not listen there."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -73,23 +78,30 @@ def check_port(host: str, port: int) -> None:
             sys.exit(f"flashsale: port {port} cannot be used ({error.strerror}). Choose another: make run PORT=8001")
 
 
-def start(supervisor: Supervisor, var_dir: Path) -> None:
-    from flashsale import embedded_redis, settings
+def start(supervisor: Supervisor) -> None:
+    """Start Redis, prepare its data and SQL's, start the rest, and print the addresses once pages are served."""
+    from flashsale import settings
 
     if settings.REDIS_IS_EMBEDDED:
-        supervisor.start(Process("Redis", embedded_redis.command(var_dir)))
-    password = prepare(supervisor, var_dir / "admin_password")
+        supervisor.start(Process("Redis", embedded_redis.command(VAR_DIR)))
+    password = prepare(supervisor, VAR_DIR / "admin_password")
+    if supervisor.is_stopping:
+        return
     manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
     supervisor.start(Process("the order writer", [*manage, "write_orders"]))
     gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:flashsale.gunicorn", "flashsale.asgi:application"]
     supervisor.start(Process("the web server", gunicorn))
+    host = "127.0.0.1" if settings.BIND == "0.0.0.0" else settings.BIND
+    if not is_serving(supervisor, f"http://{host}:{settings.PORT}/health/live"):
+        if not supervisor.is_stopping:
+            sys.exit(f"flashsale: the web server did not answer within {READY_WITHIN_SECONDS:.0f} s; see above why.")
+        return
     address = f"http://localhost:{settings.PORT}"
-    if wait_until_ready(supervisor, f"http://{settings.BIND}:{settings.PORT}/health/live"):
-        print(
-            f"\n  Sale    {address}/\n  API     {address}/api/sale/status\n  Admin   {address}/admin/"
-            f"   (user admin, password {password})\n\n  Ctrl-C stops everything; the data stays in {var_dir}\n",
-            flush=True,
-        )
+    print(
+        f"\n  Sale    {address}/\n  API     {address}/api/sale/status\n  Admin   {address}/admin/"
+        f"   (user admin, password {password})\n\n  Ctrl-C stops everything; the data stays in {VAR_DIR}\n",
+        flush=True,
+    )
 
 
 def prepare(supervisor: Supervisor, password_path: Path) -> str:
@@ -106,27 +118,15 @@ def prepare(supervisor: Supervisor, password_path: Path) -> str:
         call_command("migrate", verbosity=0, interactive=False)
     except DatabaseError as error:
         sys.exit(f"flashsale: the database cannot be used: {str(error).strip()}. Check DATABASE_URL.")
-    collect_static_files()
     password = admin_password(password_path)
     create_demo_sale()
     wait_for_redis(supervisor)
+    if supervisor.is_stopping:
+        return password
     for sale, result in publishing.publish_all():
         if isinstance(result, publishing.Refused):
             print(f"flashsale: {sale.slug} is closed: {result}", file=sys.stderr)
     return password
-
-
-def collect_static_files() -> None:
-    """Gather and hash the static files, unless nothing has changed since."""
-    from django.conf import settings
-    from django.core.management import call_command
-
-    manifest = Path(settings.STATIC_ROOT) / "staticfiles.json"
-    sources = [settings.BASE_DIR / "requirements.txt", *(settings.BASE_DIR / "static").rglob("*")]
-    if not settings.DEBUG and (
-        not manifest.exists() or any(source.stat().st_mtime > manifest.stat().st_mtime for source in sources)
-    ):
-        call_command("collectstatic", verbosity=0, interactive=False)
 
 
 def admin_password(path: Path) -> str:
@@ -159,6 +159,7 @@ def create_demo_sale() -> None:
 
 
 def wait_for_redis(supervisor: Supervisor) -> None:
+    """Return once Redis answers, or a signal asks to stop; stop the process with one line after 30 s."""
     from django.conf import settings
 
     from sales import store
@@ -170,19 +171,22 @@ def wait_for_redis(supervisor: Supervisor) -> None:
             return
         except store.RedisError as error:
             if time.monotonic() > deadline:
-                sys.exit(f"flashsale: Redis at {settings.REDIS_URL} does not answer: {error}")
+                where = f"see {VAR_DIR / 'redis' / 'redis.log'}" if settings.REDIS_IS_EMBEDDED else "check REDIS_URL"
+                sys.exit(f"flashsale: Redis at {settings.REDIS_URL} does not answer ({error}); {where}.")
             supervisor.restart_the_dead()
             time.sleep(0.05)
-    sys.exit(0)
 
 
-def wait_until_ready(supervisor: Supervisor, url: str) -> bool:
+def is_serving(supervisor: Supervisor, url: str) -> bool:
+    """Return whether the web server answers within 30 s; False, too, when a signal asks to stop."""
     deadline = time.monotonic() + READY_WITHIN_SECONDS
     while time.monotonic() < deadline and not supervisor.is_stopping:
         try:
-            with urllib.request.urlopen(url, timeout=1) as response:
-                return response.status == 200
-        except (urllib.error.URLError, OSError):
+            urllib.request.urlopen(url, timeout=1).close()
+            return True
+        except urllib.error.HTTPError:  # it answers; for instance this name is not in ALLOWED_HOSTS
+            return True
+        except OSError:
             supervisor.restart_the_dead()
             time.sleep(0.05)
     return False

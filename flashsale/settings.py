@@ -1,26 +1,18 @@
-"""Every setting, and the only place that reads the environment. `.env.example` explains each variable."""
+"""Every setting, and with `places` the only one that reads the environment. `.env.example` explains each variable."""
 
 import ipaddress
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
 import dj_database_url
-from dotenv import load_dotenv
 
 from flashsale import embedded_redis
+from flashsale.places import BASE_DIR, VAR_DIR
 from flashsale.rates import parse_rate
 
 T = TypeVar("T")
-
-BASE_DIR = Path(__file__).resolve().parent.parent
-VAR_DIR = Path(os.environ.get("VAR_DIR") or BASE_DIR / "var").resolve()
-
-# What the process was given wins; then the operator's file; then what `make run` generated.
-load_dotenv(BASE_DIR / ".env")
-load_dotenv(VAR_DIR / "local.env")
 
 
 def read(name: str, parse: Callable[[str], T], default: str | None = None) -> T:

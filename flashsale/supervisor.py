@@ -1,14 +1,13 @@
 """Keep a few processes running, and end them together."""
 
 import ctypes
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 RESTART_AFTER_SECONDS = 0.2
 # A process that cannot stay up for this long is restarted more and more slowly.
@@ -25,7 +24,6 @@ class Process:
 
     name: str
     command: Sequence[str]
-    environment: dict[str, str] = field(default_factory=dict)
     popen: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     restart_seconds: float = RESTART_AFTER_SECONDS
@@ -34,7 +32,6 @@ class Process:
         self.started_at = time.monotonic()
         self.popen = subprocess.Popen(
             self.command,
-            env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=die_with_parent,

@@ -16,7 +16,9 @@ admin.site.site_header = admin.site.site_title = "Flash sales"
 admin.site.index_title = "The operator's desk"
 
 NO_REDIS = "Redis cannot be reached"
-RETRY = 'Saved, but shoppers do not see it yet: {reason}. When that is mended, choose "Publish" in the list of sales.'
+RETRY = (
+    'Saved, but shoppers see the sale as it was: {reason}. When that is mended, choose "Publish" in the list of sales.'
+)
 
 
 class SaleForm(forms.ModelForm):
@@ -79,9 +81,9 @@ class SaleAdmin(admin.ModelAdmin):
         standing = _standing(sale)
         if standing is None:
             return NO_REDIS
-        if not sale.published:
-            return "not published"
-        return "in Redis" if standing.is_mirrored(sale) else 'differs from Redis: choose "Publish"'
+        if not standing.is_mirrored(sale):
+            return 'differs from Redis: choose "Publish"'
+        return "in Redis" if sale.published else "not published"
 
     @admin.display(description="Units sold")
     def sold(self, sale: Sale) -> str:

@@ -1,79 +1,19 @@
 """The JSON API of shoppers and scripts. docs/api.md is its contract."""
 
-import hashlib
 import os
-from collections.abc import Callable, Coroutine
-from functools import wraps
 from typing import Any
 
 import orjson
 from django.http import HttpRequest, HttpResponse
 
 from sales import health as health_checks
-from sales import purchases, shoppers, snapshots, store
+from sales import purchases, snapshots
 from sales.clock import iso
+from sales.endpoints import JSON, Refused, answer, endpoint, etag_of, find_sale, is_known, read_shopper, refusal
 from sales.origins import is_foreign
 from sales.outcomes import HTTP_STATUS, SENTENCE
 
-JSON = "application/json"
 LONGEST_IDEMPOTENCY_KEY = 255
-
-View = Callable[..., Coroutine[Any, Any, HttpResponse]]
-
-
-class Refused(Exception):
-    """The request is answered without a decision. `code` is a word of `outcomes`."""
-
-    def __init__(self, code: str, message: str = ""):
-        super().__init__(code)
-        self.code, self.message = code, message
-
-
-def answer(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> HttpResponse:
-    return HttpResponse(
-        orjson.dumps(body), status=status, content_type=JSON, headers={"Cache-Control": "no-store", **(headers or {})}
-    )
-
-
-def refusal(code: str, message: str = "", headers: dict[str, str] | None = None) -> HttpResponse:
-    """Return the answer to a request that got no decision."""
-    if HTTP_STATUS[code] == 503:
-        headers = {"Retry-After": "1", **(headers or {})}
-    body = {"success": False, "code": code, "message": message or SENTENCE[code], "remainingStock": None}
-    return answer(HTTP_STATUS[code], body, headers)
-
-
-def endpoint(*methods: str, refuse: Callable[..., HttpResponse] = refusal) -> Callable[[View], View]:
-    """Make a lane view of a function that may raise Refused, store.Unavailable or store.Unknown.
-
-    `refuse(code, message, headers)` makes the answers without a decision; the lane finds it on the view.
-    """
-
-    def decorate(view: View) -> View:
-        @wraps(view)
-        async def checked(request: HttpRequest, **arguments: Any) -> HttpResponse:
-            if request.method not in methods:
-                return refuse("method_not_allowed", headers={"Allow": ", ".join(methods)})
-            try:
-                return await view(request, **arguments)
-            except Refused as error:
-                return refuse(error.code, error.message)
-            except store.Unavailable:
-                return refuse("unavailable")
-            except store.Unknown:
-                return refuse("unknown")
-
-        checked.refuse = refuse  # type: ignore[attr-defined]
-        return checked
-
-    return decorate
-
-
-async def find_sale(slug: str) -> snapshots.Snapshot:
-    sale = await snapshots.find(slug)
-    if sale is None:
-        raise Refused("no_sale")
-    return sale
 
 
 @endpoint("GET", "HEAD")
@@ -91,10 +31,10 @@ async def status(request: HttpRequest, slug: str = "") -> HttpResponse:
         "slug": sale.slug,
         "pollAfterMs": poll_after_ms(sale, now_ms),
     }
-    # Weak: the entity is the sale's state; serverTime, which differs in each answer, is left out of it.
-    etag = f'W/"{hashlib.blake2b(orjson.dumps(fields), digest_size=8).hexdigest()}"'
+    # Weak: serverTime, which differs in each answer, is left out of it.
+    etag = f"W/{etag_of(orjson.dumps(fields))}"
     headers = {"ETag": etag, "Cache-Control": "public, max-age=1"}
-    if etag in request.META.get("HTTP_IF_NONE_MATCH", ""):
+    if is_known(request, etag):
         return HttpResponse(status=304, headers=headers)
     return answer(200, {**fields, "serverTime": iso(now_ms)}, headers)
 
@@ -110,10 +50,10 @@ def poll_after_ms(sale: snapshots.Snapshot, now_ms: int) -> int:
 
 @endpoint("POST")
 async def purchase(request: HttpRequest, slug: str = "") -> HttpResponse:
-    deadline = purchases.deadline()
+    deadline = purchases.new_deadline()
     user_id, idempotency_key = read_attempt(request)
     sale = await find_sale(slug)
-    return purchase_answer(await purchases.buy(sale.id, user_id, idempotency_key, by=deadline))
+    return purchase_answer(await purchases.buy(sale.id, user_id, idempotency_key, deadline=deadline))
 
 
 def read_attempt(request: HttpRequest) -> tuple[str, str]:
@@ -134,17 +74,10 @@ def read_attempt(request: HttpRequest) -> tuple[str, str]:
     return read_shopper(body.get("userId")), idempotency_key
 
 
-def read_shopper(user_id: object) -> str:
-    try:
-        return shoppers.normalise(user_id)
-    except shoppers.InvalidShopper as error:
-        raise Refused("invalid_request", str(error)) from None
-
-
 def purchase_answer(purchase: purchases.Purchase) -> HttpResponse:
     outcome = purchase.outcome
     if outcome == "rate_limited":
-        return refusal(outcome, headers={"Retry-After": str(purchase.retry_after_seconds)})
+        return refusal(outcome, wait_seconds=purchase.retry_after_seconds)
     body: dict[str, Any] = {
         "success": outcome in ("purchased", "replayed"),
         "message": SENTENCE[outcome],
@@ -159,10 +92,10 @@ def purchase_answer(purchase: purchases.Purchase) -> HttpResponse:
 
 @endpoint("GET", "HEAD")
 async def user(request: HttpRequest, user_id: str, slug: str = "") -> HttpResponse:
-    deadline = purchases.deadline()
+    deadline = purchases.new_deadline()
     shopper = read_shopper(user_id)
     sale = await find_sale(slug)
-    order_id = await purchases.find(sale.id, shopper, by=deadline)
+    order_id = await purchases.find(sale.id, shopper, deadline=deadline)
     purchase_time = iso(purchases.purchased_ms(order_id)) if order_id else None
     return answer(200, {"hasPurchased": order_id is not None, "purchaseTime": purchase_time})
 

@@ -63,7 +63,7 @@ class Batcher(Generic[Item, Answer]):
         try:
             async with asyncio.timeout(min(deadline for _, _, deadline in batch) - now):
                 answers = await self._call([item for item, _, _ in batch])
-        except (store.Unavailable, store.Unknown, TimeoutError) as error:
+        except (store.Failure, TimeoutError) as error:
             failure = store.Unknown("Redis did not answer in time") if isinstance(error, TimeoutError) else error
             _refuse(batch, failure)
             self._refuse_waiting()

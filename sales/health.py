@@ -32,7 +32,7 @@ async def _timed(check: Any) -> dict[str, Any]:
     try:
         async with asyncio.timeout(CHECK_WITHIN_SECONDS):
             facts = await check()
-    except (store.Unavailable, store.Unknown, DatabaseError, TimeoutError) as error:
+    except (store.Failure, DatabaseError, TimeoutError) as error:
         return {"status": "unavailable", "reason": str(error) or "no answer in time"}
     return {"status": "ok", "latencyMs": round((time.monotonic() - started) * 1000, 1), **facts}
 

@@ -90,7 +90,7 @@ class Order(models.Model):
     user_id = models.CharField(max_length=254)
     purchased_at = models.DateTimeField()
     remaining_stock = models.PositiveIntegerField(help_text="Units left after this purchase.")
-    key = models.CharField(max_length=24, blank=True, help_text="Digest of the Idempotency-Key that bought.")
+    key_digest = models.CharField(max_length=24, blank=True, help_text="Digest of the Idempotency-Key that bought.")
 
     class Meta:
         ordering = ["-purchased_at", "-id"]

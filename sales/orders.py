@@ -110,7 +110,7 @@ def _row(sale_id: int, order_id: str, fields: dict[bytes, bytes]) -> Order:
             user_id=values["user_id"],
             purchased_at=datetime.fromtimestamp(purchased_ms(order_id) / 1000, UTC),
             remaining_stock=int(values["remaining_stock"]),
-            key=values["key"],
+            key_digest=values["key_digest"],
         )
     except (KeyError, ValueError) as error:
         raise Malformed(f"{error!r} in {values}") from error

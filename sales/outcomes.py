@@ -24,6 +24,7 @@ HTTP_STATUS = {
     "server_error": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
+# What a person reads, on a page or in JSON: what happened, and what to do next.
 SENTENCE = {
     "purchased": "Purchase successful!",
     "replayed": "Purchase successful!",
@@ -31,18 +32,18 @@ SENTENCE = {
     "sold_out": "Sold out: every unit has been bought.",
     "not_started": "The sale has not started yet. Come back at the start time.",
     "ended": "The sale has ended.",
-    "paused": "The sale is paused. Your place is not lost: try again in a moment.",
+    "paused": "The sale is paused. Try again in a moment.",
     "invalid_request": 'Send a JSON object like {"userId": "user@example.com"}.',
     "unsupported_media_type": "Send JSON, with the header Content-Type: application/json.",
     "payload_too_large": "The request is too large: send at most 8 KiB.",
     "request_timeout": "The request took too long to arrive. Send it again.",
     "method_not_allowed": "This address does not take that method. The Allow header lists those that it takes.",
     "forbidden": "This request comes from another site. Open the sale's own page and buy there.",
-    "idempotency_key_reused": "This Idempotency-Key has bought for somebody else. Send a new key.",
-    "rate_limited": "Too many attempts. Wait as long as Retry-After says, then try again.",
-    "no_sale": "There is no such sale.",
+    "idempotency_key_reused": "This Idempotency-Key has bought for somebody else. Send a new one.",
+    "rate_limited": "Too many attempts. Wait a few seconds, then try again.",
+    "no_sale": "There is no such sale. Check the address, or come back when one is announced.",
     "unavailable": "The sale cannot take purchases right now; nothing was bought. Try again in a moment.",
-    "unknown": "We are not sure yet whether you have it. Ask again with the same key: you cannot buy twice.",
+    "unknown": "We are not sure yet whether you have it. Ask again: you cannot buy twice.",
     "server_error": "Something went wrong on our side. Ask again: you cannot buy twice.",
 }
 
@@ -67,3 +68,9 @@ HEADLINE = {
 
 def headline(outcome: str) -> str:
     return HEADLINE.get(outcome, HEADLINE["other"])
+
+
+def retry_after(outcome: str, seconds: int = 1) -> dict[str, str]:
+    """Return the Retry-After header of an outcome that waiting may change, and nothing for the others."""
+    may_change = HTTP_STATUS[outcome] in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+    return {"Retry-After": str(seconds)} if may_change else {}

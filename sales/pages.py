@@ -1,16 +1,16 @@
 """The shoppers' pages: the sale, and the answer to its form."""
 
-import hashlib
 import time
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
-from sales import api, purchases, snapshots
+from sales import purchases, snapshots, store
 from sales.clock import iso, readable
+from sales.endpoints import Refused, endpoint, etag_of, find_sale, is_known, read_shopper
 from sales.origins import is_foreign
-from sales.outcomes import HEADLINE, HTTP_STATUS, SENTENCE, headline
+from sales.outcomes import HEADLINE, HTTP_STATUS, SENTENCE, headline, retry_after
 from sales.per_loop import per_loop
 
 # Each worker renders a sale's page at most this often, however many look at it.
@@ -33,59 +33,62 @@ STATUS_WORDS = {
 BUTTON_WORDS = {**STATUS_WORDS, "upcoming": "Not open yet", "active": "Buy now"}
 
 
-def refusal(code: str, message: str = "", headers: dict[str, str] | None = None) -> HttpResponse:
+def refusal(code: str, message: str = "", *, wait_seconds: int = 1, allow: str = "") -> HttpResponse:
     """Return a page that says why there is no sale page, and what to do."""
-    title = headline(code)
-    content = render_to_string("sales/refusal.html", {"title": title, "message": message or SENTENCE[code]})
-    status = HTTP_STATUS[code]
-    retry = {"Retry-After": "1"} if status == 503 else {}
-    return HttpResponse(
-        content, status=status, headers={**HEADERS, "Cache-Control": "no-store", **retry, **(headers or {})}
-    )
+    context = {"title": headline(code), "message": message or SENTENCE[code]}
+    headers = _uncached(code, wait_seconds) | ({"Allow": allow} if allow else {})
+    return HttpResponse(render_to_string("sales/refusal.html", context), status=HTTP_STATUS[code], headers=headers)
 
 
-@api.endpoint("GET", "HEAD", "POST", refuse=refusal)
+def _uncached(code: str, wait_seconds: int = 1) -> dict[str, str]:
+    return {**HEADERS, "Cache-Control": "no-store", **retry_after(code, wait_seconds)}
+
+
+@endpoint("GET", "HEAD", "POST", refuse=refusal)
 async def sale(request: HttpRequest, slug: str = "") -> HttpResponse:
     if request.method == "POST":
         return await _buy(request, slug)
-    found = await api.find_sale(slug)
+    found = await find_sale(slug)
     content, etag = _rendered(found)
     headers = {**HEADERS, "ETag": etag, "Cache-Control": "public, max-age=1"}
-    if etag in request.META.get("HTTP_IF_NONE_MATCH", ""):
+    if is_known(request, etag):
         return HttpResponse(status=304, headers=headers)
     return HttpResponse(content, headers=headers)
 
 
 async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
     """Answer the form that the page posts where there is no JavaScript."""
-    deadline = purchases.deadline()
+    deadline = purchases.new_deadline()
     if is_foreign(request):
-        raise api.Refused("forbidden")
-    found = await api.find_sale(slug)
+        raise Refused("forbidden")
+    found = await find_sale(slug)
     typed = request.POST.get("userId", "")
     try:
-        purchase = await purchases.buy(found.id, api.read_shopper(typed), by=deadline)
-    except api.Refused as refused:
+        purchase = await purchases.buy(found.id, read_shopper(typed), deadline=deadline)
+    except Refused as refused:
         return _answer_page(found, typed, purchases.Purchase(refused.code), refused.message)
-    return _answer_page(found, typed, purchase, SENTENCE[purchase.outcome])
+    except store.Failure as failure:
+        return _answer_page(found, typed, purchases.Purchase(failure.outcome))
+    return _answer_page(found, typed, purchase)
 
 
-def _answer_page(found: snapshots.Snapshot, typed: str, purchase: purchases.Purchase, message: str) -> HttpResponse:
+def _answer_page(
+    found: snapshots.Snapshot, typed: str, purchase: purchases.Purchase, message: str = ""
+) -> HttpResponse:
     if purchase.remaining_stock is not None:
         found = found._replace(remaining_stock=purchase.remaining_stock)
     context = _context(found) | {
         "typed": typed,
         "outcome": purchase.outcome,
         "headline": headline(purchase.outcome),
-        "message": message,
+        "message": message or SENTENCE[purchase.outcome],
         "order_id": purchase.order_id,
         "purchased_at": _moment(purchases.purchased_ms(purchase.order_id)) if purchase.order_id else None,
     }
-    headers = {**HEADERS, "Cache-Control": "no-store"}
-    if purchase.retry_after_seconds:
-        headers["Retry-After"] = str(purchase.retry_after_seconds)
     return HttpResponse(
-        render_to_string("sales/sale.html", context), status=HTTP_STATUS[purchase.outcome], headers=headers
+        render_to_string("sales/sale.html", context),
+        status=HTTP_STATUS[purchase.outcome],
+        headers=_uncached(purchase.outcome, purchase.retry_after_seconds or 1),
     )
 
 
@@ -95,6 +98,7 @@ def _context(found: snapshots.Snapshot) -> dict[str, Any]:
         "sale": found,
         "status": status,
         "status_words": STATUS_WORDS[status],
+        "button_words": BUTTON_WORDS[status],
         "words": {"status": STATUS_WORDS, "button": BUTTON_WORDS, "headline": HEADLINE},
         "starts_at": _moment(found.starts_ms),
         "ends_at": _moment(found.ends_ms),
@@ -112,7 +116,7 @@ def _rendered(found: snapshots.Snapshot) -> tuple[bytes, str]:
     now = time.monotonic()
     if now - rendered_at > RENDER_EVERY_SECONDS:
         content = render_to_string("sales/sale.html", _context(found)).encode()
-        etag = f'"{hashlib.blake2b(content, digest_size=8).hexdigest()}"'
+        etag = etag_of(content)
         pages[found.slug] = (now, content, etag)
     return content, etag
 

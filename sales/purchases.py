@@ -19,10 +19,10 @@ ANSWER_WITHIN_SECONDS = 1.3
 
 
 class Attempt(NamedTuple):
-    """One request to buy. `key` is the digest of its Idempotency-Key, or empty."""
+    """One request to buy. `key_digest` stands for its Idempotency-Key; empty without one."""
 
     user_id: str
-    key: str
+    key_digest: str
 
 
 class Purchase(NamedTuple):
@@ -34,25 +34,25 @@ class Purchase(NamedTuple):
     retry_after_seconds: int = 0
 
 
-def deadline() -> float:
-    """Return by when an attempt that arrives now is answered, whatever Redis does, as a time of the running loop."""
+def new_deadline() -> float:
+    """Return by when a request that arrives now is answered, whatever Redis does: a time of the running loop, in s."""
     return asyncio.get_running_loop().time() + ANSWER_WITHIN_SECONDS
 
 
-async def buy(sale_id: int, user_id: str, idempotency_key: str = "", *, by: float | None = None) -> Purchase:
-    """Return the store's answer to one attempt to buy, by `by` (a `deadline`; without one it starts now).
+async def buy(sale_id: int, user_id: str, idempotency_key: str = "", *, deadline: float | None = None) -> Purchase:
+    """Return the store's answer to one attempt to buy, by `deadline` (without one, `new_deadline()`).
 
     `user_id` is as `shoppers.normalise` returns it. A refusal is an answer: read `outcome`. Safe to repeat: the second
     call carries the first one's `order_id`, and with the same key it is `replayed`.
     Raises store.Unavailable when Redis did not take the attempt, store.Unknown when it may have.
     """
-    return await _attempts(sale_id).submit(Attempt(user_id, _digest(idempotency_key)), by or deadline())
+    return await _attempts(sale_id).submit(Attempt(user_id, _digest(idempotency_key)), deadline or new_deadline())
 
 
-async def find(sale_id: int, user_id: str, *, by: float | None = None) -> str | None:
+async def find(sale_id: int, user_id: str, *, deadline: float | None = None) -> str | None:
     """Return the `order_id` of a shopper's purchase, or None. Raises store.Unavailable."""
     try:
-        return await _searches(sale_id).submit(user_id, by or deadline())
+        return await _searches(sale_id).submit(user_id, deadline or new_deadline())
     except store.Unknown as error:
         raise store.Unavailable(*error.args) from error
 

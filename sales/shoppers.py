@@ -15,7 +15,7 @@ def normalise(user_id: object) -> str:
     The steps are those of Unicode's NFKC_Casefold (The Unicode Standard, D146), so that the result is stable.
     """
     if not isinstance(user_id, str):
-        raise InvalidShopper("userId is missing or not a string; send one, like an e-mail address.")
+        raise InvalidShopper('There is no text "userId": send one, like an e-mail address.')
     trimmed = user_id.strip()
     if trimmed.isascii():
         normal = trimmed.lower()
@@ -25,9 +25,9 @@ def normalise(user_id: object) -> str:
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", trimmed).casefold())
         normal = unicodedata.normalize("NFKC", folded.casefold()).strip()
     if not normal:
-        raise InvalidShopper("userId is empty; send a name or an e-mail address.")
+        raise InvalidShopper("The name is empty: give an e-mail address or a user name.")
     if has_control_characters:
-        raise InvalidShopper("userId has a control or invisible character; send visible characters only.")
+        raise InvalidShopper("The name has a control or invisible character: type it again without.")
     if len(normal) > LONGEST_USER_ID:
-        raise InvalidShopper(f"userId is longer than {LONGEST_USER_ID} characters; send a shorter one.")
+        raise InvalidShopper(f"The name is longer than {LONGEST_USER_ID} characters: give a shorter one.")
     return normal

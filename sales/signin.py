@@ -2,10 +2,9 @@
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django_ratelimit.core import get_usage
 
-from sales import store
+from sales import pages, store
 from sales.addresses import address_of
 
 LIMITS = {
@@ -20,18 +19,15 @@ def login(request: HttpRequest) -> HttpResponse:
         try:
             wait_seconds = max(_wait_seconds(request, name, rate, key) for name, (rate, key) in LIMITS.items())
         except store.RedisError:
-            return _refusal(request, 503, "Nobody can sign in while Redis cannot be reached. Try again in a moment.", 1)
+            return pages.refusal(
+                "unavailable", "Nobody can sign in while Redis cannot be reached. Try again in a moment."
+            )
         if wait_seconds:
-            return _refusal(request, 429, "Too many attempts to sign in. Wait a minute, then try again.", wait_seconds)
+            message = "Too many attempts to sign in. Wait a minute, then try again."
+            return pages.refusal("rate_limited", message, wait_seconds=wait_seconds)
     return admin.site.login(request)
 
 
 def _wait_seconds(request: HttpRequest, name: str, rate: str, key: object) -> int:
     usage = get_usage(request, group=f"login:{name}", key=key, rate=rate, increment=True)
     return max(1, usage["time_left"]) if usage and usage["should_limit"] else 0
-
-
-def _refusal(request: HttpRequest, status: int, message: str, wait_seconds: int) -> HttpResponse:
-    response = render(request, "sales/refusal.html", {"title": "Please wait", "message": message}, status=status)
-    response["Retry-After"] = str(wait_seconds)
-    return response

@@ -26,12 +26,22 @@ WRITERS = "writers"
 RedisError = redis.RedisError
 
 
-class Unavailable(Exception):
+class Failure(Exception):
+    """Redis gave no answer; `outcome` is the word for it."""
+
+    outcome: str
+
+
+class Unavailable(Failure):
     """Redis did not take the command: nothing was decided."""
 
+    outcome = "unavailable"
 
-class Unknown(Exception):
+
+class Unknown(Failure):
     """Redis may have taken the command: its answer did not arrive."""
+
+    outcome = "unknown"
 
 
 def key(sale_id: int, name: str) -> str:

@@ -8,18 +8,18 @@ from django.urls import path
 from flashsale.asgi import application as production
 from flashsale.lane import Lane
 from flashsale.urls import LANE
-from sales import api
+from sales import endpoints
 
 
-@api.endpoint("GET")
+@endpoints.endpoint("GET")
 async def crash(request: HttpRequest) -> HttpResponse:
     raise ZeroDivisionError
 
 
-@api.endpoint("GET")
+@endpoints.endpoint("GET")
 async def slow(request: HttpRequest) -> HttpResponse:
     await asyncio.sleep(1)
-    return api.answer(200, {"status": "done"})
+    return endpoints.answer(200, {"status": "done"})
 
 
 application = Lane([*LANE, path("crash", crash), path("slow", slow)], production)

@@ -20,5 +20,5 @@ os.environ.update(
     # Asynchronous tests, and browser tests on their own loop, use the ORM from the test thread.
     DJANGO_ALLOW_ASYNC_UNSAFE="true",
 )
-for name in ("REDIS_URL", "DATABASE_URL", "PORT"):
-    os.environ.pop(name, None)
+# Empty rather than absent, so that a developer's .env does not lead the tests to a real server.
+os.environ.update(dict.fromkeys(("REDIS_URL", "DATABASE_URL", "PORT", "TRUSTED_PROXIES", "CSRF_TRUSTED_ORIGINS"), ""))

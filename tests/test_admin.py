@@ -144,7 +144,7 @@ def test_without_redis_a_sale_is_saved_with_a_warning_and_published_later(operat
         redis_server.start()
     sale = Sale.objects.get()
 
-    assert "Saved, but shoppers do not see it yet: Redis cannot be reached" in page
+    assert "Saved, but shoppers see the sale as it was: Redis cannot be reached" in page
     assert listed.status_code == 200
     assert publishing.standing(sale).config == {}
     page = operator.post(LIST, {"action": "publish", "_selected_action": [sale.id]}, follow=True).content.decode()

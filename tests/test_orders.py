@@ -47,7 +47,7 @@ def test_purchases_become_orders(open_sale: Sale):
     assert orders["ada"].order_id == bought[0].order_id
     assert round(orders["ada"].purchased_at.timestamp() * 1000) == purchases.purchased_ms(bought[0].order_id)
     assert (orders["ada"].remaining_stock, orders["bob"].remaining_stock) == (9, 8)
-    assert orders["ada"].key
+    assert orders["ada"].key_digest
     assert pending(open_sale) == 0
 
 
@@ -128,7 +128,7 @@ def test_an_order_that_sql_refuses_is_not_acknowledged(open_sale: Sale, caplog: 
     run_once(consumer_name())
     order = Order.objects.get()
     store.client().xadd(
-        store.key(open_sale.id, "orders"), {"user_id": order.user_id, "remaining_stock": "8", "key": ""}
+        store.key(open_sale.id, "orders"), {"user_id": order.user_id, "remaining_stock": "8", "key_digest": ""}
     )
 
     assert run_once(consumer_name()) == 0

@@ -49,7 +49,7 @@ async def test_claim_stock_and_stream_entry_are_made_together(open_sale: Sale):
     assert entry_id.decode() == purchase.order_id
     assert fields[b"user_id"] == b"ada@example.com"
     assert fields[b"remaining_stock"] == b"9"
-    assert claim.decode().split() == [purchase.order_id, "9", fields[b"key"].decode()]
+    assert claim.decode().split() == [purchase.order_id, "9", fields[b"key_digest"].decode()]
 
 
 async def test_a_second_attempt_returns_the_first_order(open_sale: Sale):

@@ -2,13 +2,13 @@
 
 KEYS[1]   {sale:ID}:config     hash    starts_ms, ends_ms, paused
 KEYS[2]   {sale:ID}:stock      string  units free
-KEYS[3]   {sale:ID}:purchases  hash    user_id -> "order_id remaining_stock key"
-KEYS[4]   {sale:ID}:keys       set     the idempotency keys that bought
-KEYS[5]   {sale:ID}:orders     stream  user_id, remaining_stock, key
+KEYS[3]   {sale:ID}:purchases  hash    user_id -> "order_id remaining_stock key_digest"
+KEYS[4]   {sale:ID}:keys       set     digests of the idempotency keys that bought
+KEYS[5]   {sale:ID}:orders     stream  user_id, remaining_stock, key_digest
 KEYS[6..] {sale:ID}:ratelimit:USER  string  of each attempt in turn; none when attempts are not limited
 ARGV[1]   limit         attempts that a shopper may make in a period, all at once if they like
 ARGV[2]   period_us     that period, in microseconds
-ARGV[3..] user_id, key  of each attempt in turn; key is "" when the shopper sent none
+ARGV[3..] user_id, key_digest  of each attempt in turn; "" stands for no idempotency key
 Returns {outcome, order_id, number, ...} for each attempt in turn. number is the remaining stock, but for
 rate_limited the milliseconds to wait. Fails before it writes when the sale is not mirrored here.
 ]]
@@ -60,7 +60,7 @@ local function decide(user, key)
   if refusal then return refusal, '', remaining end
   if remaining <= 0 then return 'sold_out', '', 0 end
   remaining = remaining - 1
-  local order_id = redis.call('XADD', KEYS[5], '*', 'user_id', user, 'remaining_stock', remaining, 'key', key)
+  local order_id = redis.call('XADD', KEYS[5], '*', 'user_id', user, 'remaining_stock', remaining, 'key_digest', key)
   purchases[user] = order_id .. ' ' .. remaining .. ' ' .. key
   redis.call('HSET', KEYS[3], user, purchases[user])
   redis.call('SET', KEYS[2], remaining)

@@ -28,6 +28,11 @@ function duration(ms) {
   return `${days ? `${days} d ` : ""}${two(hours)}:${two(minutes)}:${two(seconds % 60)}`;
 }
 
+// Writes only what has changed: a screen reader announces every write.
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 function show() {
   if (state.clockAheadMs !== null) {
     const now = serverNowMs();
@@ -39,7 +44,7 @@ function show() {
     else when.textContent = `Ends in ${duration(state.endsMs - now)} (${localTime(state.endsMs)})`;
   }
   sale.dataset.status = state.status;
-  document.getElementById("state").textContent = words.status[state.status];
+  setText(document.getElementById("state"), words.status[state.status]);
   button.disabled = state.busy || state.status !== "active";
   button.textContent = state.busy ? "One moment…" : words.button[state.status];
 }

@@ -1,0 +1,13 @@
+"""Where the project is and where its data are: known before any setting is read."""
+
+import os
+from pathlib import Path
+
+from dotenv import load_dotenv
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# What the process was given wins; then the operator's file; then what `make run` generated.
+load_dotenv(BASE_DIR / ".env")
+VAR_DIR = (BASE_DIR / (os.environ.get("VAR_DIR") or "var")).resolve()
+load_dotenv(VAR_DIR / "local.env")

@@ -1,0 +1,85 @@
+"""What all lane views share: answers, refusals, and reading what was asked."""
+
+import hashlib
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any
+
+import orjson
+from django.http import HttpRequest, HttpResponse
+
+from sales import shoppers, snapshots, store
+from sales.outcomes import HTTP_STATUS, SENTENCE, retry_after
+
+JSON = "application/json"
+
+View = Callable[..., Coroutine[Any, Any, HttpResponse]]
+
+
+class Refused(Exception):
+    """The request is answered without a decision. `code` is a word of `outcomes`."""
+
+    def __init__(self, code: str, message: str = ""):
+        super().__init__(code)
+        self.code, self.message = code, message
+
+
+def answer(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> HttpResponse:
+    return HttpResponse(
+        orjson.dumps(body), status=status, content_type=JSON, headers={"Cache-Control": "no-store", **(headers or {})}
+    )
+
+
+def refusal(code: str, message: str = "", *, wait_seconds: int = 1, allow: str = "") -> HttpResponse:
+    """Return the JSON answer to a request that got no decision."""
+    headers = retry_after(code, wait_seconds) | ({"Allow": allow} if allow else {})
+    body = {"success": False, "code": code, "message": message or SENTENCE[code], "remainingStock": None}
+    return answer(HTTP_STATUS[code], body, headers)
+
+
+def endpoint(*methods: str, refuse: Callable[..., HttpResponse] = refusal) -> Callable[[View], View]:
+    """Make a lane view of a function that may raise Refused or store.Failure.
+
+    `refuse` makes the answers without a decision, as `refusal` does; the lane finds it on the view.
+    """
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        async def checked(request: HttpRequest, **arguments: Any) -> HttpResponse:
+            if request.method not in methods:
+                return refuse("method_not_allowed", allow=", ".join(methods))
+            try:
+                return await view(request, **arguments)
+            except Refused as error:
+                return refuse(error.code, error.message)
+            except store.Failure as failure:
+                return refuse(failure.outcome)
+
+        checked.refuse = refuse  # type: ignore[attr-defined]
+        return checked
+
+    return decorate
+
+
+async def find_sale(slug: str) -> snapshots.Snapshot:
+    sale = await snapshots.find(slug)
+    if sale is None:
+        raise Refused("no_sale")
+    return sale
+
+
+def read_shopper(user_id: object) -> str:
+    try:
+        return shoppers.normalise(user_id)
+    except shoppers.InvalidShopper as error:
+        raise Refused("invalid_request", str(error)) from None
+
+
+def etag_of(content: bytes) -> str:
+    """Return a strong ETag (RFC 9110, section 8.8.3) of `content`."""
+    return f'"{hashlib.blake2b(content, digest_size=8).hexdigest()}"'
+
+
+def is_known(request: HttpRequest, etag: str) -> bool:
+    """Return whether the asker says that it has this version already."""
+    return etag in request.META.get("HTTP_IF_NONE_MATCH", "")
