@@ -124,8 +124,8 @@ def prepare(supervisor: Supervisor, password_path: Path) -> str:
     if supervisor.is_stopping:
         return password
     for sale, result in publishing.publish_all():
-        if isinstance(result, publishing.Refused):
-            print(f"flashsale: {sale.slug} is closed: {result}", file=sys.stderr)
+        if isinstance(result, publishing.NotPublished):
+            print(f"flashsale: {sale.slug} is not published: {result}", file=sys.stderr)
     return password
 
 

@@ -61,6 +61,8 @@ def database(value: str) -> dict:
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
         }
+        # A file, so that the servers that tests start see what tests make.
+        settings["TEST"] = {"NAME": VAR_DIR / "test.sqlite3"}
     return settings
 
 

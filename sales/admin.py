@@ -5,20 +5,18 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db import transaction
+from django.db import models, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from sales import publishing, store
-from sales.models import Order, Sale
+from sales import continuity, publishing, store
+from sales.models import Order, Quarantine, Sale
 
 admin.site.site_header = admin.site.site_title = "Flash sales"
 admin.site.index_title = "The operator's desk"
 
 NO_REDIS = "Redis cannot be reached"
-RETRY = (
-    'Saved, but shoppers see the sale as it was: {reason}. When that is mended, choose "Publish" in the list of sales.'
-)
+RETRY = 'Saved, but shoppers see the sale as it was: {reason}. When that is mended, choose "Publish" in the list.'
 
 
 class SaleForm(forms.ModelForm):
@@ -66,11 +64,10 @@ class SaleAdmin(admin.ModelAdmin):
             standing = publishing.publish(sale)
         except store.Unavailable:
             self.message_user(request, f"{sale}: {RETRY.format(reason=NO_REDIS)}", messages.WARNING)
-        except publishing.Refused as refused:
-            if refused.is_below_sold:  # sold while the form was open: SQL keeps the total that is in force
-                in_force = refused.standing.sold + (refused.standing.remaining_stock or 0)
-                Sale.objects.filter(pk=sale.pk).update(total_stock=in_force)
-            self.message_user(request, f"{sale} is as it was for shoppers: {refused}", messages.ERROR)
+        except publishing.NotPublished as reason:
+            if isinstance(reason, publishing.BelowSold):  # sold while the form was open: SQL keeps what is in force
+                Sale.objects.filter(pk=sale.pk).update(total_stock=reason.in_force)
+            self.message_user(request, f"{sale} is as it was for shoppers: {reason}", messages.ERROR)
         else:
             live = f"{standing.sold} sold, {standing.remaining_stock} remaining"
             words = f"live now: {live}" if sale.published else "not shown to shoppers"
@@ -81,6 +78,10 @@ class SaleAdmin(admin.ModelAdmin):
         standing = _standing(sale)
         if standing is None:
             return NO_REDIS
+        if closed := continuity.closed_reason(standing.config):
+            return f"CLOSED: {closed}"
+        if sale.first_published_at and not standing.config:
+            return f"CLOSED: Redis has lost this sale. Run manage.py restore_sale {sale.slug}"
         if not standing.is_mirrored(sale):
             return 'differs from Redis: choose "Publish"'
         return "in Redis" if sale.published else "not published"
@@ -96,23 +97,31 @@ class SaleAdmin(admin.ModelAdmin):
         return "?" if standing is None or standing.remaining_stock is None else str(standing.remaining_stock)
 
 
-@admin.register(Order)
-class OrderAdmin(admin.ModelAdmin):
-    """Orders are what happened: they are read here, never edited."""
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """What happened: it is read here, never edited."""
 
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False
+
+
+@admin.register(Order)
+class OrderAdmin(ReadOnlyAdmin):
     list_display = ("order_id", "sale", "user_id", "purchased_at")
     list_filter = ("sale",)
     search_fields = ("user_id", "order_id")
     date_hierarchy = "purchased_at"
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Order | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Order | None = None) -> bool:
-        return False
+@admin.register(Quarantine)
+class QuarantineAdmin(ReadOnlyAdmin):
+    list_display = ("entry_id", "sale", "reason", "set_aside_at")
+    list_filter = ("sale",)
 
 
 def _standing(sale: Sale) -> publishing.Standing | None:

@@ -1,18 +1,40 @@
 """Prove that Redis, the stream and SQL agree about a sale, or show where they do not."""
 
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-from sales import store
-from sales.models import Sale
+from sales import orders, publishing, store
+from sales.continuity import position
+from sales.models import Order, Sale
+from sales.purchases import purchased_ms
 
 _PAGE = 5_000
 _EXAMPLES = 5
+# A purchase made a moment ago may still be on its way through the order writer.
+WRITER_HAS_SECONDS = 3.0
+
+# What can be wrong, and what to do about it.
+ADVICE = {
+    "sale_not_in_redis": "Redis has lost the sale: run manage.py restore_sale.",
+    "stock_and_purchases_are_not_the_total": "The stock was changed by hand: --repair computes it anew.",
+    "total_differs_from_sql": "The last change of the total is not in Redis: run manage.py publish_sales.",
+    "purchases_without_order": "The order writer is behind, or its rows were deleted: --repair writes them.",
+    "orders_without_purchase": "Redis has lost purchases: run manage.py restore_sale.",
+    "stream_entries_without_purchase": "Redis has lost purchases: run manage.py restore_sale.",
+    "purchases_missing_in_stream": "The stream was changed by hand: once they are orders in SQL it does not matter.",
+    "entries_in_quarantine": "SQL refused them: see them in the admin, under entries in quarantine.",
+}
+# A shopper and an order_id. Many of them are kept as hashes: a million take about 100 MB.
+Purchase = tuple[str, str]
+Purchases = set[int]
 
 
 @dataclass
 class Audit:
-    """The counts of one sale and its drift: what is wrong → examples. No drift means that everything agrees."""
+    """The counts of one sale, and its drift: a word of ADVICE → examples. No drift means that everything agrees."""
 
     slug: str
     total_stock: int
@@ -22,52 +44,159 @@ class Audit:
     orders: int
     drift: dict[str, list[str]] = field(default_factory=dict)
 
+    def example(self, kind: str, purchase: Purchase) -> None:
+        """Note one purchase of a kind of drift; the first few are kept."""
+        examples = self.drift.setdefault(kind, [])
+        if len(examples) < _EXAMPLES:
+            examples.append(" ".join(purchase))
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def audit(sale: Sale) -> Audit:
-    """Compare Redis's purchases, the stream and SQL's orders, as sets. Raises store.RedisError.
+    """Compare Redis's purchases, the stream and SQL's orders, as sets; in bounded memory, also while the sale runs.
 
-    A purchase that the order writer has not stored yet is drift, too: run it first (`write_orders --once`).
+    What is newer than the start of the audit is left out. Raises store.Unavailable, store.RedisError and
+    django.db.DatabaseError.
     """
-    stock = store.client().get(store.key(sale.id, "stock"))
-    purchases, stream = _purchases(sale.id), _stream(sale.id)
-    orders = {(user_id, order_id) for user_id, order_id in sale.orders.values_list("user_id", "order_id").iterator()}
+    sale.refresh_from_db()
+    newest = _newest_entry(sale)
+    standing = publishing.standing(sale)
+    purchases = {hash(purchase) for purchase in _purchases(sale, newest)}
     result = Audit(
         slug=sale.slug,
         total_stock=sale.total_stock,
-        remaining_stock=None if stock is None else int(stock),
+        remaining_stock=standing.remaining_stock,
         purchases=len(purchases),
-        stream=len(stream),
-        orders=len(orders),
+        stream=0,
+        orders=0,
     )
-    if sale.published and stock is None:
-        result.drift["the sale is published, but not in Redis"] = [sale.slug]
-    if stock is not None and int(stock) + len(purchases) != sale.total_stock:
-        result.drift["stock and purchases do not make up the total"] = [
-            f"{int(stock)} + {len(purchases)} != {sale.total_stock}"
-        ]
-    for name, missing in (
-        ("purchases that are not in the stream", purchases - stream),
-        ("stream entries that are not purchases", stream - purchases),
-        ("purchases without an order in SQL", purchases - orders),
-        ("orders in SQL that are not purchases", orders - purchases),
-    ):
-        if missing:
-            result.drift[name] = [f"{user_id} {order_id}" for user_id, order_id in sorted(missing)[:_EXAMPLES]]
+    _check_stock(sale, standing, result)
+    _check_stream(sale, newest, purchases, result)
+    _check_orders(sale, newest, purchases, result)
+    if entries := list(sale.quarantined.values_list("entry_id", flat=True)[:_EXAMPLES]):
+        result.drift["entries_in_quarantine"] = entries
     return result
 
 
-def _purchases(sale_id: int) -> set[tuple[str, str]]:
-    pairs = store.client().hscan_iter(store.key(sale_id, "purchases"), count=_PAGE)
-    return {(user_id.decode(), purchase.decode().partition(" ")[0]) for user_id, purchase in pairs}
+def repair(sale: Sale) -> list[str]:
+    """Mend what has one right answer, and return what was done. Safe to repeat. Raises as `audit`."""
+    done = []
+    if written := orders.drain(sale):
+        done.append(f"{written} stream entries written to SQL")
+    newest = _newest_entry(sale)
+    missing = {hash(purchase) for purchase in _purchases(sale, newest)}
+    missing.difference_update(map(hash, _orders(sale)))
+    if rows := [_order(sale, *purchase) for purchase in _purchases(sale, newest) if hash(purchase) in missing]:
+        refused = orders.insert(rows)
+        done.append(f"{len(rows) - len(refused)} orders written from the purchases in Redis")
+    before = publishing.standing(sale).remaining_stock
+    try:
+        after = publishing.publish(sale).remaining_stock
+    except publishing.NotPublished as reason:
+        return [*done, f"nothing more: {reason}"]
+    return [*done, f"stock set from {before} to {after}"] if after != before else done
 
 
-def _stream(sale_id: int) -> set[tuple[str, str]]:
-    found: set[tuple[str, str]] = set()
+def _check_stock(sale: Sale, standing: publishing.Standing, result: Audit) -> None:
+    if standing.remaining_stock is None or "epoch" not in standing.config:
+        if sale.published:
+            result.drift["sale_not_in_redis"] = [sale.slug]
+        return
+    total = int(standing.config["total_stock"])
+    if standing.remaining_stock + standing.sold != total:
+        sum_text = f"{standing.remaining_stock} + {standing.sold} != {total}"
+        result.drift["stock_and_purchases_are_not_the_total"] = [sum_text]
+    if total != sale.total_stock:
+        result.drift["total_differs_from_sql"] = [f"{total} in Redis, {sale.total_stock} in SQL"]
+
+
+def _check_stream(sale: Sale, newest: str, purchases: Purchases, result: Audit) -> None:
+    """Compare the stream with the purchases since its first entry: what is older has been trimmed, behind SQL."""
+    in_stream: Purchases = set()
+    first = ""
+    for purchase in _stream(sale, newest):
+        first = first or purchase[1]
+        in_stream.add(hash(purchase))
+        if hash(purchase) not in purchases:
+            result.example("stream_entries_without_purchase", purchase)
+    result.stream = len(in_stream)
+    if first and len(in_stream & purchases) < len(purchases):
+        for purchase in _purchases(sale, newest):
+            if position(purchase[1]) >= position(first) and hash(purchase) not in in_stream:
+                result.example("purchases_missing_in_stream", purchase)
+
+
+def _check_orders(sale: Sale, newest: str, purchases: Purchases, result: Audit) -> None:
+    missing = set(purchases)
+    strangers: list[Purchase] = []
+    for purchase in _orders(sale):
+        if position(purchase[1]) > position(newest):
+            continue
+        result.orders += 1
+        if hash(purchase) in purchases:
+            missing.discard(hash(purchase))
+        elif len(strangers) < _EXAMPLES:
+            strangers.append(purchase)
+    for purchase in strangers:
+        result.example("orders_without_purchase", purchase)
+    if missing:
+        examples = [purchase for purchase in _purchases(sale, newest) if hash(purchase) in missing]
+        for purchase in _still_without_order(sale, examples):
+            result.example("purchases_without_order", purchase)
+
+
+def _still_without_order(sale: Sale, purchases: list[Purchase]) -> list[Purchase]:
+    """Return which of the purchases get no order, either, in the time that the order writer may take."""
+    deadline = time.monotonic() + WRITER_HAS_SECONDS
+    while purchases:
+        order_ids = [purchase[1] for purchase in purchases[:_PAGE]]
+        held = set(sale.orders.filter(order_id__in=order_ids).values_list("user_id", "order_id"))
+        purchases = [purchase for purchase in purchases if purchase not in held]
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return purchases
+
+
+def _newest_entry(sale: Sale) -> str:
+    """Return the stream's last ID: purchases up to it are audited. "0" without a stream."""
+    stream = store.key(sale.id, "orders")
+    return store.client().xinfo_stream(stream)["last-generated-id"].decode() if store.client().exists(stream) else "0"
+
+
+def _purchases(sale: Sale, newest: str) -> Iterator[Purchase]:
+    """Yield the purchases in Redis, some of them perhaps twice."""
+    for user_id, purchase in store.client().hscan_iter(store.key(sale.id, "purchases"), count=_PAGE):
+        order_id = purchase.decode().partition(" ")[0]
+        if newest == "0" or position(order_id) <= position(newest):
+            yield user_id.decode(), order_id
+
+
+def _stream(sale: Sale, newest: str) -> Iterator[Purchase]:
+    """Yield the entries of the stream but for those in quarantine."""
+    aside = set(sale.quarantined.values_list("entry_id", flat=True))
     start = "-"
-    while page := store.client().xrange(store.key(sale_id, "orders"), min=start, count=_PAGE):
-        found.update((fields.get(b"user_id", b"?").decode(), entry_id.decode()) for entry_id, fields in page)
+    while page := store.client().xrange(store.key(sale.id, "orders"), min=start, max=newest, count=_PAGE):
+        for entry_id, fields in page:
+            if entry_id.decode() not in aside:
+                yield fields.get(b"user_id", b"?").decode(errors="replace"), entry_id.decode()
         start = f"({page[-1][0].decode()}"
-    return found
+
+
+def _orders(sale: Sale) -> Iterator[Purchase]:
+    return sale.orders.values_list("user_id", "order_id").iterator(_PAGE)
+
+
+def _order(sale: Sale, user_id: str, order_id: str) -> Order:
+    purchase = store.client().hget(store.key(sale.id, "purchases"), user_id).decode()
+    _, remaining_stock, key_digest = purchase.split(" ", 2)
+    return Order(
+        sale=sale,
+        order_id=order_id,
+        user_id=user_id,
+        purchased_at=datetime.fromtimestamp(purchased_ms(order_id) / 1000, UTC),
+        remaining_stock=int(remaining_stock),
+        key_digest=key_digest,
+    )

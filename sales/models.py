@@ -1,5 +1,6 @@
 """What SQL remembers: sales as operators configure them, and orders as Redis decided them."""
 
+import secrets
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -10,6 +11,10 @@ from django.utils import timezone
 from django.utils.text import slugify
 
 from sales.clock import to_ms
+
+
+def new_epoch() -> str:
+    return secrets.token_hex(8)
 
 
 class Sale(models.Model):
@@ -39,6 +44,14 @@ class Sale(models.Model):
     ends_at = models.DateTimeField("end")
     paused = models.BooleanField(default=False, help_text="Refuse purchases for now. Those who have bought keep it.")
     published = models.BooleanField(default=True, help_text="Show the sale to shoppers. It sells from its start.")
+
+    epoch = models.CharField(
+        max_length=32,
+        default=new_epoch,
+        editable=False,
+        help_text="Names this sale's data in Redis; new when restored.",
+    )
+    first_published_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         ordering = ["-starts_at"]
@@ -79,6 +92,7 @@ class Sale(models.Model):
             "starts_ms": to_ms(self.starts_at),
             "ends_ms": to_ms(self.ends_at),
             "paused": int(self.paused),
+            "published": int(self.published),
         }
 
 
@@ -102,6 +116,25 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return f"{self.order_id} {self.user_id}"
+
+
+class Quarantine(models.Model):
+    """A stream entry that could not become an order, for a person to look at."""
+
+    sale = models.ForeignKey(Sale, on_delete=models.PROTECT, related_name="quarantined")
+    entry_id = models.CharField(max_length=40)
+    fields = models.JSONField(help_text="What the entry held.")
+    reason = models.TextField()
+    set_aside_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-set_aside_at", "-id"]
+        verbose_name = "entry in quarantine"
+        verbose_name_plural = "entries in quarantine"
+        constraints = [models.UniqueConstraint(fields=["sale", "entry_id"], name="one_row_per_entry")]
+
+    def __str__(self) -> str:
+        return self.entry_id
 
 
 def unused_slug(name: str) -> str:

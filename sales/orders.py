@@ -7,38 +7,59 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import DataError, IntegrityError, transaction
 
 from sales import store
-from sales.models import Order, Sale
+from sales.models import Order, Quarantine, Sale
 from sales.purchases import purchased_ms
 
 LARGEST_BATCH = 500
 # An entry that its writer has not acknowledged in this time belongs to a dead writer, and is taken over.
 CLAIM_AFTER_MS = 5_000
 WAIT_MS = 500
+# An entry that SQL has refused this often is set aside, for a person to look at.
+MOST_TRIES = 5
 
 log = logging.getLogger(__name__)
 
 Entry = tuple[bytes, dict[bytes, bytes]]
-
-
-class Malformed(Exception):
-    """A stream entry is not a purchase."""
+Streams = dict[str, int]
 
 
 def run_once(consumer: str, *, claim_after_ms: int = CLAIM_AFTER_MS) -> int:
-    """Store what the streams hold, waiting a moment when that is nothing; return how many purchases were acknowledged.
+    """Store what the streams hold, waiting a moment when that is nothing; return how many entries are done with.
 
     Safe to repeat, to kill anywhere, and to run in several processes, each with its own `consumer`: an entry that
     comes twice finds its row. What a consumer left unacknowledged for `claim_after_ms` is taken over.
     Raises store.RedisError and django.db.DatabaseError; what was not acknowledged comes again.
     """
-    streams = _streams()
+    streams = _streams(list(Sale.objects.values_list("id", flat=True)))
     if not streams:
         return 0
     abandoned = _abandoned(streams, consumer, claim_after_ms)
     return sum(_store(sale_id, entries) for sale_id, entries in [*abandoned, *_new(streams, consumer)])
+
+
+def drain(sale: Sale) -> int:
+    """Store all that one sale's stream holds, whoever was to do it; return how many entries. Raises as `run_once`."""
+    streams, consumer, done = _streams([sale.id]), consumer_name(), 0
+    while streams:
+        entries = [*_abandoned(streams, consumer, 0), *_new(streams, consumer, wait_ms=None)]
+        stored = sum(_store(sale_id, page) for sale_id, page in entries)
+        if not stored:
+            break
+        done += stored
+    return done
+
+
+def trim() -> None:
+    """Remove from the streams what is acknowledged, and therefore in SQL; never by length. Safe to repeat."""
+    for stream in _streams(list(Sale.objects.values_list("id", flat=True))):
+        # In this order: whatever is delivered in between has a higher ID than this.
+        (group,) = store.client().xinfo_groups(stream)
+        pending = store.client().xpending(stream, store.WRITERS)
+        boundary = pending["min"] or group["last-delivered-id"]
+        store.client().xtrim(stream, minid=boundary, approximate=True)
 
 
 def consumer_name() -> str:
@@ -46,47 +67,42 @@ def consumer_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-def _streams() -> dict[str, int]:
+def _streams(sale_ids: Sequence[int]) -> Streams:
     """Return the streams that exist, and whose they are."""
-    streams = {store.key(sale_id, "orders"): sale_id for sale_id in Sale.objects.values_list("id", flat=True)}
+    streams = {store.key(sale_id, "orders"): sale_id for sale_id in sale_ids}
     pipeline = store.client().pipeline(transaction=False)
     for stream in streams:
         pipeline.exists(stream)
     return {stream: streams[stream] for stream, exists in zip(streams, pipeline.execute(), strict=True) if exists}
 
 
-def _abandoned(streams: dict[str, int], consumer: str, claim_after_ms: int) -> list[tuple[int, list[Entry]]]:
+def _abandoned(streams: Streams, consumer: str, claim_after_ms: int) -> list[tuple[int, list[Entry]]]:
     pipeline = store.client().pipeline(transaction=False)
     for stream in streams:
         pipeline.xautoclaim(stream, store.WRITERS, consumer, min_idle_time=claim_after_ms, count=LARGEST_BATCH)
     return [(sale_id, reply[1]) for sale_id, reply in zip(streams.values(), pipeline.execute(), strict=True)]
 
 
-def _new(streams: dict[str, int], consumer: str) -> list[tuple[int, list[Entry]]]:
-    reply = store.client().xreadgroup(
-        store.WRITERS, consumer, dict.fromkeys(streams, ">"), count=LARGEST_BATCH, block=WAIT_MS
+def _new(streams: Streams, consumer: str, wait_ms: int | None = WAIT_MS) -> list[tuple[int, list[Entry]]]:
+    reply: Any = store.client().xreadgroup(
+        store.WRITERS, consumer, dict.fromkeys(streams, ">"), count=LARGEST_BATCH, block=wait_ms
     )
-    return [(streams[stream.decode()], entries) for stream, entries in _by_stream(reply)]
-
-
-def _by_stream(reply: Any) -> list[tuple[bytes, list[Entry]]]:
-    """Return XREADGROUP's reply in one shape: redis-py gives a dict of lists under RESP 3, and a list under RESP 2."""
-    return [(stream, pages[0]) for stream, pages in reply.items()] if isinstance(reply, dict) else list(reply)
+    # redis-py gives a dict of lists under RESP 3, and a list of pairs under RESP 2.
+    pages = [(stream, page[0]) for stream, page in reply.items()] if isinstance(reply, dict) else reply or []
+    return [(streams[stream.decode()], entries) for stream, entries in pages]
 
 
 def _store(sale_id: int, entries: Sequence[Entry]) -> int:
-    """Commit the entries' rows, then acknowledge those that SQL holds; return how many."""
+    """Commit the entries' rows, then acknowledge those that SQL holds; return how many entries are done with."""
+    reasons: dict[str, str] = {}
     rows = []
     for entry_id, fields in entries:
         try:
             rows.append(_row(sale_id, entry_id.decode(), fields))
-        except Malformed as error:
-            log.error("sale %s: stream entry %s is left unacknowledged: %s", sale_id, entry_id.decode(), error)
-    if not rows:
-        return 0
+        except (KeyError, ValueError) as error:
+            reasons[entry_id.decode()] = f"it is no purchase: {error!r}"
     with transaction.atomic():
-        # It swallows every conflict, not only a row that is there already: hence what SQL holds is read back.
-        Order.objects.bulk_create(rows, ignore_conflicts=True)
+        reasons |= insert(rows)
         held = set(
             Order.objects.filter(sale_id=sale_id, order_id__in=[row.order_id for row in rows]).values_list(
                 "order_id", "user_id"
@@ -95,22 +111,62 @@ def _store(sale_id: int, entries: Sequence[Entry]) -> int:
     done = [row.order_id for row in rows if (row.order_id, row.user_id) in held]
     for row in rows:
         if (row.order_id, row.user_id) not in held:
-            log.error("sale %s: SQL refuses order %s of %s; audit_sale shows it", sale_id, row.order_id, row.user_id)
+            reasons.setdefault(row.order_id, f"SQL holds another order of {row.user_id}, or another shopper's")
+    done += _set_aside(sale_id, reasons, dict(entries))
     if done:
         store.client().xack(store.key(sale_id, "orders"), store.WRITERS, *done)
     return len(done)
 
 
-def _row(sale_id: int, order_id: str, fields: dict[bytes, bytes]) -> Order:
-    values: dict[str, Any] = {name.decode(): value.decode() for name, value in (fields or {}).items()}
+def insert(rows: Sequence[Order]) -> dict[str, str]:
+    """Insert the rows that SQL takes and has not; return why it refuses others, by order_id."""
     try:
-        return Order(
-            sale_id=sale_id,
-            order_id=order_id,
-            user_id=values["user_id"],
-            purchased_at=datetime.fromtimestamp(purchased_ms(order_id) / 1000, UTC),
-            remaining_stock=int(values["remaining_stock"]),
-            key_digest=values["key_digest"],
+        with transaction.atomic():
+            # It swallows conflicts of every kind: what SQL holds is read back by the caller.
+            Order.objects.bulk_create(rows, ignore_conflicts=True)
+        return {}
+    except (IntegrityError, DataError):
+        reasons = {}
+        for row in rows:
+            try:
+                with transaction.atomic():
+                    Order.objects.bulk_create([row], ignore_conflicts=True)
+            except (IntegrityError, DataError) as error:
+                reasons[row.order_id] = f"SQL refuses it: {error}"
+        return reasons
+
+
+def _set_aside(sale_id: int, reasons: dict[str, str], entries: dict[bytes, dict[bytes, bytes]]) -> list[str]:
+    """Quarantine the entries that were tried often enough; return them. The others come again."""
+    stream, done = store.key(sale_id, "orders"), []
+    for entry_id, reason in reasons.items():
+        tries = store.client().xpending_range(stream, store.WRITERS, min=entry_id, max=entry_id, count=1)
+        if not tries or tries[0]["times_delivered"] < MOST_TRIES:
+            continue
+        fields = {_text(name): _text(value) for name, value in (entries[entry_id.encode()] or {}).items()}
+        Quarantine.objects.get_or_create(
+            sale_id=sale_id, entry_id=entry_id, defaults={"fields": fields, "reason": reason}
         )
-    except (KeyError, ValueError) as error:
-        raise Malformed(f"{error!r} in {values}") from error
+        log.error("sale %s: stream entry %s is in quarantine: %s", sale_id, entry_id, reason)
+        done.append(entry_id)
+    return done
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="backslashreplace").replace("\x00", "\\x00")
+
+
+def _row(sale_id: int, order_id: str, fields: dict[bytes, bytes]) -> Order:
+    """Return the row of a stream entry. Raises KeyError or ValueError when it is no purchase."""
+    values: dict[str, Any] = {name.decode(): value.decode() for name, value in (fields or {}).items()}
+    remaining_stock = int(values["remaining_stock"])
+    if not values["user_id"] or remaining_stock < 0:
+        raise ValueError(values)
+    return Order(
+        sale_id=sale_id,
+        order_id=order_id,
+        user_id=values["user_id"],
+        purchased_at=datetime.fromtimestamp(purchased_ms(order_id) / 1000, UTC),
+        remaining_stock=remaining_stock,
+        key_digest=values["key_digest"],
+    )

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from django.utils import timezone
+
 from sales import store
 from sales.models import Sale
 
@@ -15,43 +17,57 @@ class Standing(NamedTuple):
 
     def is_mirrored(self, sale: Sale) -> bool:
         """Return whether Redis holds the sale as SQL has it."""
-        expected = sale.mirror() | {"total_stock": sale.total_stock}
-        return self.config == {name: str(value) for name, value in expected.items()}
+        if not self.config and not sale.published:
+            return True
+        expected = sale.mirror() | {"total_stock": sale.total_stock, "epoch": sale.epoch}
+        return all(self.config.get(name) == str(value) for name, value in expected.items())
 
 
-class Refused(Exception):
+class NotPublished(Exception):
     """Redis did not take the configuration, for the reason and with the remedy that the message gives."""
 
-    def __init__(self, message: str, standing: Standing, *, is_below_sold: bool):
-        super().__init__(message)
-        self.standing, self.is_below_sold = standing, is_below_sold
+
+class BelowSold(NotPublished):
+    """The total is below the units sold; `in_force` is the total that Redis goes on with."""
+
+    def __init__(self, sold: int, in_force: int):
+        super().__init__(f"{sold} units are sold already: set the total stock to {sold} or more.")
+        self.in_force = in_force
+
+
+class Lost(NotPublished):
+    """Redis does not hold what was published there."""
+
+    def __init__(self, sale: Sale, sold: int):
+        super().__init__(
+            f"Redis has lost data of this sale, or holds another one's: it knows of {sold} purchases, SQL of "
+            f"{sale.orders.count()} orders. The sale is closed: run manage.py restore_sale {sale.slug}"
+        )
 
 
 def publish(sale: Sale) -> Standing:
-    """Mirror `sale` as it is in SQL, or take it from the shoppers when it is not published. Safe to repeat.
+    """Mirror `sale` as SQL has it now, or take it from the shoppers when it is not published. Safe to repeat.
 
-    Raises Refused when the total is below the units sold, or when Redis knows of fewer purchases than SQL;
-    store.Unavailable when Redis cannot be reached.
+    Raises BelowSold, Lost, or store.Unavailable when Redis cannot be reached.
     """
+    sale.refresh_from_db()
     try:
-        if sale.published:
-            _publish(sale)
-        else:
-            _unpublish(sale)
-        store.client().set(store.MIRRORED, 1)
+        if sale.published or sale.first_published_at:
+            _mirror(sale)
+        list_in_directory(sale)
     except store.RedisError as error:
         raise store.Unavailable(str(error)) from error
     return standing(sale)
 
 
-def publish_all() -> list[tuple[Sale, Standing | Refused]]:
-    """Mirror every published sale, and return what came of each. Safe to repeat. Raises store.Unavailable."""
-    results: list[tuple[Sale, Standing | Refused]] = []
-    for sale in Sale.objects.filter(published=True):
+def publish_all() -> list[tuple[Sale, Standing | NotPublished]]:
+    """Mirror every sale, and return what came of each. Safe to repeat. Raises store.Unavailable."""
+    results: list[tuple[Sale, Standing | NotPublished]] = []
+    for sale in Sale.objects.all():
         try:
             results.append((sale, publish(sale)))
-        except Refused as refused:
-            results.append((sale, refused))
+        except NotPublished as reason:
+            results.append((sale, reason))
     try:
         store.client().set(store.MIRRORED, 1)
     except store.RedisError as error:
@@ -62,7 +78,7 @@ def publish_all() -> list[tuple[Sale, Standing | Refused]]:
 def standing(sale: Sale) -> Standing:
     """Return what Redis holds of a sale. Raises store.Unavailable."""
     try:
-        pipeline = store.client().pipeline(transaction=False)
+        pipeline = store.client().pipeline(transaction=True)
         pipeline.hlen(store.key(sale.id, "purchases"))
         pipeline.get(store.key(sale.id, "stock"))
         pipeline.hgetall(store.key(sale.id, "config"))
@@ -74,26 +90,36 @@ def standing(sale: Sale) -> Standing:
     )
 
 
-def _publish(sale: Sale) -> None:
-    config = sale.mirror()
+def _mirror(sale: Sale) -> None:
     outcome, sold = store.run_script_blocking(
         "publish",
         [store.key(sale.id, name) for name in ("config", "stock", "purchases", "orders")],
-        [sale.total_stock, sale.orders.count(), store.WRITERS, *(word for pair in config.items() for word in pair)],
+        [
+            sale.total_stock,
+            sale.epoch,
+            int(sale.first_published_at is None),
+            sale.orders.count(),
+            store.run_id_blocking(),
+            store.WRITERS,
+            *(word for pair in sale.mirror().items() for word in pair),
+        ],
     )
     if outcome == b"below_sold":
-        message = f"{sold} units are sold already: set the total stock to {sold} or more."
-        raise Refused(message, standing(sale), is_below_sold=True)
-    if outcome == b"behind":
-        message = (
-            f"Redis knows of {sold} purchases, but {sale.orders.count()} orders are in SQL: Redis has lost data. "
-            "The sale is not published, so that no unit is sold twice."
-        )
-        raise Refused(message, standing(sale), is_below_sold=False)
-    store.client().hset(store.DIRECTORY, sale.slug, f"{sale.id} {config['starts_ms']} {config['ends_ms']}")
+        raise BelowSold(sold, in_force=sold + (standing(sale).remaining_stock or 0))
+    if outcome == b"lost":
+        list_in_directory(sale)  # so that shoppers hear `unavailable`, not that there is no such sale
+        raise Lost(sale, sold)
+    if sale.first_published_at is None:
+        sale.first_published_at = timezone.now()
+        sale.save(update_fields=["first_published_at"])
 
 
-def _unpublish(sale: Sale) -> None:
-    """Take the sale from the directory and close it. Its purchases, stock and stream stay."""
-    store.client().hdel(store.DIRECTORY, sale.slug)
-    store.client().delete(store.key(sale.id, "config"))
+def list_in_directory(sale: Sale) -> None:
+    """Bring the sale's line in the directory up to date; its earlier address, if it had another, goes."""
+    client, config = store.client(), sale.mirror()
+    lines = client.hgetall(store.DIRECTORY)
+    if outdated := [slug for slug, line in lines.items() if int(line.split()[0]) == sale.id]:
+        client.hdel(store.DIRECTORY, *outdated)
+    if sale.published:
+        client.hset(store.DIRECTORY, sale.slug, f"{sale.id} {config['starts_ms']} {config['ends_ms']}")
+    client.set(store.MIRRORED, 1)

@@ -57,6 +57,11 @@ async def find(sale_id: int, user_id: str, *, deadline: float | None = None) -> 
         raise store.Unavailable(*error.args) from error
 
 
+def newest_order(sale_id: int) -> str:
+    """Return the order_id of the latest purchase that this worker has answered, or ""."""
+    return _newest_orders().get(sale_id, "")
+
+
 def purchased_ms(order_id: str) -> int:
     """Return when an order was made, in milliseconds since 1970: the first part of its stream ID."""
     return int(order_id.partition("-")[0])
@@ -74,18 +79,26 @@ async def _decide(sale_id: int, attempts: Sequence[Attempt]) -> list[Purchase]:
         limit, period_us = settings.USER_RATE.limit, settings.USER_RATE.period_seconds * 1_000_000
         keys += [store.key(sale_id, f"ratelimit:{attempt.user_id}") for attempt in attempts]
     words = [word for attempt in attempts for word in attempt]
-    reply = await store.run_script("purchase", keys, (limit, period_us, *words))
-    return [
+    reply = await store.run_script("purchase", keys, (store.RUN_ID, limit, period_us, *words))
+    purchases = [
         Purchase(outcome, retry_after_seconds=-(-number // 1000))
         if outcome == "rate_limited"
         else Purchase(outcome, order_id.decode(), number)
         for outcome, order_id, number in zip(map(bytes.decode, reply[::3]), reply[1::3], reply[2::3], strict=True)
     ]
+    if won := [purchase.order_id for purchase in purchases if purchase.outcome == "purchased"]:
+        _newest_orders()[sale_id] = won[-1]
+    return purchases
 
 
 async def _search(sale_id: int, user_ids: Sequence[str]) -> list[str | None]:
     (reply,) = await store.call(("HMGET", store.key(sale_id, "purchases"), *user_ids))
     return [purchase.decode().partition(" ")[0] if purchase else None for purchase in reply]
+
+
+@per_loop
+def _newest_orders() -> dict[int, str]:
+    return {}
 
 
 @per_loop

@@ -5,7 +5,9 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sales import store
+from django.db import DatabaseError, connection
+
+from sales import continuity, purchases, store
 from sales.per_loop import per_loop
 
 # A snapshot older than this starts a new read in the background …
@@ -81,7 +83,7 @@ def current(directory: dict[str, Listing], now_ms: int) -> str:
 class _Reader:
     def __init__(self) -> None:
         self._directory: dict[str, Listing] = {}
-        self._snapshots: dict[str, Snapshot] = {}
+        self._snapshots: dict[str, Snapshot | store.Unavailable] = {}
         self._current = ""
         self._asked: dict[str, float] = {}
         self._read_at = -OLDEST_SECONDS
@@ -106,6 +108,8 @@ class _Reader:
                 if (found := self._snapshots.get(wanted)) and (is_new or age_seconds < OLDEST_SECONDS):
                     if age_seconds >= REFRESH_AFTER_SECONDS:
                         self._refresh()
+                    if isinstance(found, store.Unavailable):
+                        raise store.Unavailable(*found.args)
                     return found
                 async with asyncio.timeout(READ_WITHIN_SECONDS - (time.monotonic() - arrived)):
                     await asyncio.shield(self._refresh())
@@ -141,18 +145,42 @@ class _Reader:
         self._asked = {slug: at for slug, at in self._asked.items() if now - at < FORGET_AFTER_SECONDS}
         return [slug for slug in {*self._asked, self._current} if slug in self._directory]
 
-    async def _read_sales(self, slugs: Iterable[str]) -> dict[str, Snapshot]:
+    async def _read_sales(self, slugs: Iterable[str]) -> dict[str, Snapshot | store.Unavailable]:
+        """Return each sale, or why it is closed."""
         slugs = list(slugs)
         commands = []
         for slug in slugs:
             sale_id = self._directory[slug].id
             commands += [("HGETALL", store.key(sale_id, "config")), ("GET", store.key(sale_id, "stock"))]
-        replies = await store.call(*commands) if commands else []
-        return {
-            slug: _snapshot(self._directory[slug].id, _pairs(config), int(stock))
-            for slug, config, stock in zip(slugs, replies[::2], replies[1::2], strict=True)
-            if config and stock is not None
-        }
+        run_id, *replies = await store.call(("ECHO", store.RUN_ID), *commands)
+        found: dict[str, Snapshot | store.Unavailable] = {}
+        for slug, config, stock in zip(slugs, replies[::2], replies[1::2], strict=True):
+            fields = _pairs(config)
+            if reason := await _why_closed(self._directory[slug].id, fields, stock, run_id.decode()):
+                found[slug] = store.Unavailable(reason)
+            else:
+                found[slug] = _snapshot(self._directory[slug].id, fields, int(stock))
+        return found
+
+
+async def _why_closed(sale_id: int, config: dict[str, str], stock: bytes | None, run_id: str) -> str:
+    """Return why Redis may not sell, or "". A server that has started again is checked against SQL here."""
+    if config.get("published") != "1" or stock is None:
+        return "Redis has lost the details of the sale"
+    if continuity.is_closed_for(config, run_id):
+        return continuity.closed_reason(config)
+    if config["run_id"] == run_id:
+        return ""
+    return await asyncio.to_thread(_confirm, sale_id, run_id, purchases.newest_order(sale_id))
+
+
+def _confirm(sale_id: int, run_id: str, newest_seen: str) -> str:
+    try:
+        return continuity.confirm(sale_id, run_id, newest_seen)
+    except (DatabaseError, store.RedisError) as error:
+        return f"Redis has started again, and could not be compared with SQL: {error}"
+    finally:
+        connection.close()
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

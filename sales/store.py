@@ -23,6 +23,9 @@ DIRECTORY = "{sales}:directory"
 MIRRORED = "{sales}:mirrored"
 WRITERS = "writers"
 
+# Stands in a command for the run id of the server that it is sent to: a server that starts again has another.
+RUN_ID = object()
+
 RedisError = redis.RedisError
 
 
@@ -70,6 +73,11 @@ def script(name: str) -> Script:
     return Script(name)
 
 
+def run_id_blocking() -> str:
+    """Return the run id of the server that django-redis talks to."""
+    return client().info("server")["run_id"]
+
+
 def run_script_blocking(name: str, keys: Iterable[str], args: Iterable[Any]) -> Any:
     """Run a script through django-redis and return its reply."""
     return client().register_script(script(name).text)(keys=list(keys), args=list(args))
@@ -84,7 +92,16 @@ def _pool() -> redis.asyncio.ConnectionPool:
         socket_connect_timeout=settings.REDIS_CONNECT_TIMEOUT_SECONDS,
         socket_timeout=settings.REDIS_READ_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),
+        redis_connect_func=_learn_run_id,
     )
+
+
+async def _learn_run_id(connection: Any) -> None:
+    """Greet the server as redis-py does, and keep its run id with the connection."""
+    await connection.on_connect()
+    await connection.send_command("INFO", "server")
+    info = await connection.read_response()
+    connection.run_id = info.partition(b"run_id:")[2].partition(b"\r")[0].decode()
 
 
 async def call(*commands: tuple[Any, ...]) -> list[Any]:
@@ -99,7 +116,8 @@ async def call(*commands: tuple[Any, ...]) -> list[Any]:
         raise Unavailable(f"no connection to Redis: {error}") from error
     intact = False
     try:
-        await connection.send_packed_command(connection.pack_commands(commands))
+        addressed = [[connection.run_id if word is RUN_ID else word for word in command] for command in commands]
+        await connection.send_packed_command(connection.pack_commands(addressed))
         replies = [await _read(connection) for _ in commands]
         intact = True
     except (redis.RedisError, OSError) as error:

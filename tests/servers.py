@@ -7,9 +7,11 @@ import subprocess
 import sys
 import threading
 import time
+from urllib.parse import quote
 
 import httpx
 from django.conf import settings
+from django.db import connection
 
 from flashsale.supervisor import Process
 from sales import store
@@ -51,13 +53,22 @@ class RedisServer:
         self._process.signal(number)
 
 
+def database_url() -> str:
+    """Return the test database as a URL."""
+    database = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{quote(str(database['NAME']))}"
+    user, password, host = (quote(database[name], safe="") for name in ("USER", "PASSWORD", "HOST"))
+    return f"postgres://{user}:{password}@{host}:{database['PORT']}/{database['NAME']}"
+
+
 class WebServer:
-    """gunicorn with the production configuration."""
+    """gunicorn with the production configuration, on the tests' Redis and database."""
 
     def __init__(self, environment: dict[str, str], application: str = "flashsale.asgi:application"):
         self.url = f"http://127.0.0.1:{environment['PORT']}"
         command = [sys.executable, "-m", "gunicorn", "-c", "python:flashsale.gunicorn", application]
-        self._command, self._environment = command, environment
+        self._command, self._environment = command, {"DATABASE_URL": database_url(), **environment}
         self.popen: subprocess.Popen[bytes] | None = None
         self.log = settings.VAR_DIR / f"web-{environment['PORT']}.log"
 

@@ -123,6 +123,7 @@ def test_the_page_hears_of_a_pause(open_page: Callable[..., Page], open_sale: Sa
     expect(page.locator("#state")).to_have_text("On sale now")
 
     open_sale.paused = True
+    open_sale.save()
     publishing.publish(open_sale)
 
     expect(page.locator("#state")).to_have_text("Paused", timeout=6000)

@@ -47,7 +47,7 @@ def test_a_lane_request_knows_a_foreign_host():
 
 
 @pytest.fixture(scope="module")
-def broken_server(static_files: None, redis_server: object) -> Iterator[WebServer]:
+def broken_server(static_files: None, redis_server: object, django_db_setup: None) -> Iterator[WebServer]:
     server = WebServer(
         {"PORT": str(free_port()), "WEB_CONCURRENCY": "1", "ADDRESS_RATE": "50/2s"}, "tests.broken_views:application"
     )
@@ -94,7 +94,7 @@ def test_requests_of_one_address_are_limited(broken_server: WebServer):
     assert page.headers["content-type"].startswith("text/html")
 
 
-def test_sigterm_lets_what_is_in_flight_finish(static_files: None, redis_server: object):
+def test_sigterm_lets_what_is_in_flight_finish(static_files: None, redis_server: object, django_db_setup: None):
     server = WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"}, "tests.broken_views:application")
     server.start()
     answers: list[httpx.Response] = []

@@ -23,7 +23,7 @@ def proxy(redis_server: RedisServer) -> Iterator[LossyProxy]:
 
 
 @pytest.fixture(scope="module")
-def proxied_server(proxy: LossyProxy, static_files: None) -> Iterator[WebServer]:
+def proxied_server(proxy: LossyProxy, static_files: None, django_db_setup: None) -> Iterator[WebServer]:
     """A web server whose way to Redis can lose answers."""
     server = WebServer(
         {"PORT": str(free_port()), "REDIS_URL": f"redis://127.0.0.1:{proxy.port}", "WEB_CONCURRENCY": "1"}
@@ -68,7 +68,7 @@ def test_a_lost_answer_is_unknown_and_a_repeat_with_its_key_settles_it(
     assert store.client().hlen(store.key(open_sale.id, "purchases")) == 2
 
 
-def test_a_refused_connection_is_unavailable(static_files: None):
+def test_a_refused_connection_is_unavailable(static_files: None, django_db_setup: None):
     server = WebServer({"PORT": str(free_port()), "REDIS_URL": f"redis://127.0.0.1:{free_port()}"})
     server.start()
     try:
@@ -128,7 +128,7 @@ def test_a_redis_that_hangs_is_answered_in_time(
 
 
 def test_a_redis_that_died_is_used_again_when_it_is_back(
-    server: WebServer, redis_server: RedisServer, open_sale: Sale, seen: Callable[[], None]
+    transactional_db: None, server: WebServer, redis_server: RedisServer, open_sale: Sale, seen: Callable[[], None]
 ):
     seen()
     assert buy(server.url, "before")[0].status_code == 200

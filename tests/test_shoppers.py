@@ -31,8 +31,8 @@ def test_the_spelling(typed: str, spelling: str):
 @pytest.mark.parametrize(
     ("typed", "reason"),
     [
-        (None, "missing or not a string"),
-        (5, "missing or not a string"),
+        (None, "There is no text"),
+        (5, "There is no text"),
         ("", "empty"),
         (" \t\n", "empty"),
         ("x" * 255, "longer than 254"),

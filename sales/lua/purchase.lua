@@ -1,33 +1,34 @@
 --[[ Decide a batch of attempts to buy, in the order in which they came.
 
-KEYS[1]   {sale:ID}:config     hash    starts_ms, ends_ms, paused
+KEYS[1]   {sale:ID}:config     hash    starts_ms, ends_ms, paused, published, run_id, closed
 KEYS[2]   {sale:ID}:stock      string  units free
 KEYS[3]   {sale:ID}:purchases  hash    user_id -> "order_id remaining_stock key_digest"
 KEYS[4]   {sale:ID}:keys       set     digests of the idempotency keys that bought
 KEYS[5]   {sale:ID}:orders     stream  user_id, remaining_stock, key_digest
 KEYS[6..] {sale:ID}:ratelimit:USER  string  of each attempt in turn; none when attempts are not limited
-ARGV[1]   limit         attempts that a shopper may make in a period, all at once if they like
-ARGV[2]   period_us     that period, in microseconds
-ARGV[3..] user_id, key_digest  of each attempt in turn; "" stands for no idempotency key
+ARGV[1]   run_id        this server's run, which is the one that was last checked against SQL, or nothing is decided
+ARGV[2]   limit         attempts that a shopper may make in a period, all at once if they like
+ARGV[3]   period_us     that period, in microseconds
+ARGV[4..] user_id, key_digest  of each attempt in turn; "" stands for no idempotency key
 Returns {outcome, order_id, number, ...} for each attempt in turn. number is the remaining stock, but for
-rate_limited the milliseconds to wait. Fails before it writes when the sale is not mirrored here.
+rate_limited the milliseconds to wait. Fails before it writes: NOTMIRRORED, CLOSED or UNCHECKED.
 ]]
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
-local config = redis.call('HMGET', KEYS[1], 'starts_ms', 'ends_ms', 'paused')
+local config = redis.call('HMGET', KEYS[1], 'starts_ms', 'ends_ms', 'paused', 'published', 'run_id', 'closed')
 local remaining = tonumber(redis.call('GET', KEYS[2]))
-if not config[1] or not remaining then
-  return redis.error_reply('NOTMIRRORED the sale is not in Redis')
-end
+if config[4] ~= '1' or not remaining then return redis.error_reply('NOTMIRRORED the sale is not in Redis') end
+if config[6] then return redis.error_reply('CLOSED ' .. config[6]) end
+if config[5] ~= ARGV[1] then return redis.error_reply('UNCHECKED Redis has started again') end
 local refusal = now_us < config[1] * 1000 and 'not_started' or now_us >= config[2] * 1000 and 'ended'
   or config[3] == '1' and 'paused'
 
 local users, keys = {}, {}
-for i = 3, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   users[#users + 1] = ARGV[i]
   keys[#keys + 1] = ARGV[i + 1]
 end
-local purchases, key_bought, allowance = {}, {}, {}
+local purchases, key_bought, arrivals = {}, {}, {}
 for i, purchase in ipairs(redis.call('HMGET', KEYS[3], unpack(users))) do
   purchases[users[i]] = purchase
 end
@@ -38,11 +39,11 @@ end
 -- The generic cell rate algorithm: a shopper's theoretical arrival time may run ahead of now by one period.
 -- Kept out of the append-only file and replicas: it is worth less than the fsync that a refusal would then cost.
 local function wait_ms(i)
-  local key, period_us = KEYS[5 + i], tonumber(ARGV[2])
+  local key, period_us = KEYS[5 + i], tonumber(ARGV[3])
   if not key then return 0 end
-  local arrival_us = math.max(allowance[key] or tonumber(redis.call('GET', key) or 0), now_us) + period_us / ARGV[1]
+  local arrival_us = math.max(arrivals[key] or tonumber(redis.call('GET', key) or 0), now_us) + period_us / ARGV[2]
   if arrival_us - now_us > period_us then return math.ceil((arrival_us - now_us - period_us) / 1000) end
-  allowance[key] = arrival_us
+  arrivals[key] = arrival_us
   redis.set_repl(redis.REPL_NONE)
   redis.call('SET', key, string.format('%.0f', arrival_us), 'PX', math.ceil((arrival_us - now_us) / 1000))
   redis.set_repl(redis.REPL_ALL)

@@ -5,9 +5,10 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
 from sales import store
-from sales.audit import Audit, audit
+from sales.audit import ADVICE, Audit, audit, repair
 from sales.models import Sale
 
 
@@ -16,6 +17,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("slug", nargs="?", help="the sale; all of them when left out")
+        parser.add_argument("--repair", action="store_true", help="first mend what has one right answer")
         parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, slug: str | None, **options: Any) -> None:
@@ -23,12 +25,16 @@ class Command(BaseCommand):
         if slug and not sales:
             raise CommandError(f"There is no sale {slug!r}. There are: {', '.join(_slugs()) or 'none'}.")
         try:
+            repairs = {sale.slug: repair(sale) for sale in sales} if options["repair"] else {}
             audits = [audit(sale) for sale in sales]
-        except store.RedisError as error:
-            raise CommandError(f"Redis cannot be read ({error}), so nothing is proven. Run this again.") from None
+        except (store.Unavailable, store.RedisError, DatabaseError) as error:
+            raise CommandError(f"{error}: nothing is proven. When that is mended, run this again.") from None
         if options["json"]:
-            self.stdout.write(json.dumps([result.as_json() for result in audits], indent=2))
+            reports = [result.as_json() | {"repaired": repairs.get(result.slug, [])} for result in audits]
+            self.stdout.write(json.dumps(reports, indent=2))
         else:
+            for slug, done in repairs.items():
+                self.stdout.write(f"{slug}: {'; '.join(done) or 'nothing to repair'}")
             self.stdout.write("\n".join(map(_text, audits)))
         if any(result.drift for result in audits):
             raise SystemExit(1)
@@ -44,5 +50,6 @@ def _text(result: Audit) -> str:
         f"  total {result.total_stock}, remaining {result.remaining_stock}, purchases {result.purchases}, "
         f"stream {result.stream}, orders {result.orders}",
     ]
-    lines += [f"  {name}: {', '.join(examples)}" for name, examples in result.drift.items()]
+    for kind, examples in result.drift.items():
+        lines += [f"  {kind.replace('_', ' ')}: {', '.join(examples)}", f"    {ADVICE[kind]}"]
     return "\n".join(lines)

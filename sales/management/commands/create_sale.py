@@ -49,6 +49,8 @@ class Command(BaseCommand):
                 f"{sale.slug} is saved, but not published: Redis cannot be reached ({error}). "
                 "Start it, then run manage.py publish_sales."
             ) from None
+        except publishing.NotPublished as error:
+            raise CommandError(f"{sale.slug} is saved, but not published. {error}") from None
         self.stdout.write(
             json.dumps(
                 {

@@ -14,6 +14,7 @@ from sales import orders, store
 
 RETRY_SECONDS = 0.5
 IDLE_SECONDS = 0.2
+TRIM_EVERY_SECONDS = 1.0
 
 log = logging.getLogger("sales.orders")
 
@@ -30,6 +31,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{self._drain(consumer)} orders written.")
             return
         self.is_stopping = False
+        self.trimmed_at = 0.0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self._run(consumer)
@@ -50,6 +52,7 @@ class Command(BaseCommand):
         while not self.is_stopping:
             try:
                 stored = orders.run_once(consumer)
+                self._trim()
             except (store.RedisError, DatabaseError) as error:
                 if not is_failing:
                     log.warning("orders wait in Redis until this ends: %s", error)
@@ -62,6 +65,11 @@ class Command(BaseCommand):
                 is_failing = False
                 if not stored:
                     time.sleep(IDLE_SECONDS)
+
+    def _trim(self) -> None:
+        if time.monotonic() - self.trimmed_at > TRIM_EVERY_SECONDS:
+            orders.trim()
+            self.trimmed_at = time.monotonic()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.is_stopping = True

@@ -1,0 +1,83 @@
+"""Whether Redis still holds what SQL knows of a sale.
+
+A server that has started again may have lost data: an older backup, a failover, a cut-off file. The purchase script
+therefore decides only for the run of the server that was last checked, and `confirm` is that check.
+"""
+
+from typing import Any
+
+from sales import store
+from sales.models import Order, Sale
+
+# The newest orders are compared one by one, all of them by number.
+COMPARED_ORDERS = 1_000
+
+
+def confirm(sale_id: int, run_id: str, newest_seen: str = "") -> str:
+    """Compare a sale in Redis with SQL. When nothing is missing, note `run_id`, so that the sale goes on; return "".
+
+    Otherwise close the sale and return the reason. `newest_seen` is the newest order_id that the caller knows of, which
+    SQL may not have yet. Safe to repeat and to run in several processes. Raises store.RedisError and
+    django.db.DatabaseError; the sale then stays as it is, unchecked.
+    """
+    config = store.key(sale_id, "config")
+    sale = Sale.objects.filter(pk=sale_id).first()
+    reason = _what_is_missing(sale, newest_seen) if sale else "SQL does not know this sale. Check DATABASE_URL."
+    client = store.client()
+    if reason:
+        client.hset(config, "closed", f"{run_id} {reason}")
+    else:
+        pipeline = client.pipeline(transaction=True)
+        pipeline.hset(config, "run_id", run_id)
+        pipeline.hdel(config, "closed")
+        pipeline.execute()
+    return reason
+
+
+def closed_reason(config: dict[str, str]) -> str:
+    """Return why a mirrored sale is closed, or ""."""
+    return config.get("closed", "").partition(" ")[2]
+
+
+def is_closed_for(config: dict[str, str], run_id: str) -> bool:
+    """Return whether that run of the server was checked and found to have lost data."""
+    return config.get("closed", "").partition(" ")[0] == run_id
+
+
+def _what_is_missing(sale: Sale, newest_seen: str) -> str:
+    client = store.client()
+    pipeline = client.pipeline(transaction=True)
+    pipeline.hget(store.key(sale.id, "config"), "epoch")
+    pipeline.hlen(store.key(sale.id, "purchases"))
+    pipeline.exists(store.key(sale.id, "orders"))
+    epoch, purchases, has_stream = pipeline.execute()
+    advice = f"Run manage.py restore_sale {sale.slug}"
+    if epoch is None or epoch.decode() != sale.epoch:
+        return f"Redis does not hold this publication of the sale. {advice}"
+    if purchases < (orders := sale.orders.count()):
+        return f"Redis knows of {purchases} purchases, SQL of {orders} orders. {advice}"
+    newest = list(sale.orders.order_by("-purchased_at", "-id")[:COMPARED_ORDERS])
+    if missing := _missing(sale.id, newest):
+        return f"Redis does not know {len(missing)} of the newest orders, like {missing[0].order_id}. {advice}"
+    last = client.xinfo_stream(store.key(sale.id, "orders"))["last-generated-id"].decode() if has_stream else "0-0"
+    for order_id in [newest_seen, *(order.order_id for order in newest[:1])]:
+        if order_id and position(order_id) > position(last):
+            return f"The stream ends at {last}, before order {order_id}. {advice}"
+    return ""
+
+
+def _missing(sale_id: int, orders: list[Order]) -> list[Order]:
+    if not orders:
+        return []
+    held: list[Any] = store.client().hmget(store.key(sale_id, "purchases"), [order.user_id for order in orders])
+    return [
+        order
+        for order, purchase in zip(orders, held, strict=True)
+        if purchase is None or purchase.decode().partition(" ")[0] != order.order_id
+    ]
+
+
+def position(order_id: str) -> tuple[int, int]:
+    """Return a stream ID as a pair of numbers that sorts as streams do."""
+    milliseconds, _, sequence = order_id.partition("-")
+    return int(milliseconds), int(sequence or 0)

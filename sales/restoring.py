@@ -1,0 +1,101 @@
+"""Rebuild a sale in Redis from SQL and from what Redis still has, after Redis has lost data."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from django.utils import timezone
+
+from sales import continuity, orders, publishing, store
+from sales.models import Order, Sale, new_epoch
+
+_PAGE = 5_000
+
+
+class Restoration(NamedTuple):
+    """What was found and done."""
+
+    purchases_found: int
+    stream_entries_written: int
+    purchases_restored: int
+    orders_in_sql: int
+    total_stock: int
+    remaining_stock: int
+    oversold: int
+
+
+def restore(sale: Sale) -> Restoration:
+    """Give Redis every purchase that SQL knows, recompute the stock, and open the sale under a new epoch.
+
+    Purchases that only Redis or its stream knows are kept. Nothing can be bought meanwhile. Safe to repeat, also after
+    it was interrupted. Raises store.RedisError and django.db.DatabaseError; the sale is then still closed.
+    """
+    client, run_id = store.client(), store.run_id_blocking()
+    client.hset(store.key(sale.id, "config"), "closed", f"{run_id} It is being restored. Try again in a moment.")
+    purchases_found = client.hlen(store.key(sale.id, "purchases"))
+    written = orders.drain(sale)
+    for page in _pages(sale):
+        _give(sale, page)
+    _continue_stream(sale)
+    restored = client.hlen(store.key(sale.id, "purchases")) - purchases_found
+    sold = purchases_found + restored
+    _reopen(sale, run_id, sold)
+    return Restoration(
+        purchases_found=purchases_found,
+        stream_entries_written=written,
+        purchases_restored=restored,
+        orders_in_sql=sale.orders.count(),
+        total_stock=sale.total_stock,
+        remaining_stock=max(0, sale.total_stock - sold),
+        oversold=max(0, sold - sale.total_stock),
+    )
+
+
+def _pages(sale: Sale) -> Iterator[list[Order]]:
+    page: list[Order] = []
+    for order in sale.orders.order_by("id").iterator(_PAGE):
+        page.append(order)
+        if len(page) == _PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def _give(sale: Sale, page: list[Order]) -> None:
+    pipeline = store.client().pipeline(transaction=False)
+    for order in page:
+        pipeline.hset(
+            store.key(sale.id, "purchases"),
+            order.user_id,
+            f"{order.order_id} {order.remaining_stock} {order.key_digest}",
+        )
+        if order.key_digest:
+            pipeline.sadd(store.key(sale.id, "keys"), order.key_digest)
+    pipeline.execute()
+
+
+def _continue_stream(sale: Sale) -> None:
+    """Have the stream go on behind the newest order, so that no order_id is given twice."""
+    client, stream = store.client(), store.key(sale.id, "orders")
+    if not client.exists(stream):
+        client.xgroup_create(stream, store.WRITERS, id="0", mkstream=True)
+    newest = max(
+        (continuity.position(order.order_id) for order in sale.orders.order_by("-purchased_at")[:_PAGE]), default=(0, 0)
+    )
+    last = continuity.position(client.xinfo_stream(stream)["last-generated-id"].decode())
+    if newest > last:
+        client.execute_command("XSETID", stream, f"{newest[0]}-{newest[1]}")
+
+
+def _reopen(sale: Sale, run_id: str, sold: int) -> None:
+    sale.refresh_from_db()
+    sale.epoch = new_epoch()
+    sale.first_published_at = sale.first_published_at or timezone.now()
+    sale.save(update_fields=["epoch", "first_published_at"])
+    pipeline = store.client().pipeline(transaction=True)
+    config = sale.mirror() | {"total_stock": sale.total_stock, "epoch": sale.epoch, "run_id": run_id}
+    pipeline.set(store.key(sale.id, "stock"), max(0, sale.total_stock - sold))
+    pipeline.hset(store.key(sale.id, "config"), mapping=config)
+    pipeline.hdel(store.key(sale.id, "config"), "closed")
+    pipeline.execute()
+    publishing.list_in_directory(sale)
