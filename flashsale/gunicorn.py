@@ -1,6 +1,8 @@
 """gunicorn's configuration: `gunicorn -c python:flashsale.gunicorn flashsale.asgi:application`."""
 
 import gc
+import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -9,6 +11,7 @@ from gunicorn.arbiter import Arbiter
 from uvicorn_worker import UvicornWorker
 
 from flashsale import settings
+from flashsale.places import BASE_DIR
 from flashsale.supervisor import die_with_parent
 
 bind = f"{settings.BIND}:{settings.PORT}"
@@ -21,6 +24,7 @@ graceful_timeout = 8
 keepalive = 75
 loglevel = "warning"
 reload = settings.DEBUG
+reload_extra_files = [str(path) for name in ("templates/**/*.html", "sales/lua/*.lua") for path in BASE_DIR.glob(name)]
 # By default it is in the home directory, where a second instance takes it from the first.
 control_socket_disable = True
 
@@ -54,6 +58,11 @@ def on_starting(server: Arbiter) -> None:
 def post_fork(server: Arbiter, worker: UvicornWorker) -> None:
     """Let a worker end with its master: orphans would hold the port against the next master."""
     die_with_parent()
+
+
+def worker_int(worker: UvicornWorker) -> None:
+    """End a worker whose code has changed: gunicorn's reloader calls this, but uvicorn does not hear it."""
+    os.kill(worker.pid, signal.SIGTERM)
 
 
 def post_worker_init(worker: UvicornWorker) -> None:

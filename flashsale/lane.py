@@ -16,11 +16,13 @@ from django.urls import URLPattern
 from django.utils.datastructures import MultiValueDict
 from django.utils.functional import cached_property
 
-from sales import endpoints, ratelimits
+from sales import endpoints, pages, ratelimits
 from sales.addresses import client_address
 
 LARGEST_BODY_BYTES = 8 * 1024
 BODY_WITHIN_SECONDS = 5
+# For Django's own pages, where operators upload pictures.
+DJANGO_BODY_LIMITS = (10 * 1024 * 1024, 30)
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -59,6 +61,8 @@ class LaneRequest(HttpRequest):
             "REMOTE_ADDR": (scope.get("client") or ("", 0))[0],
         }
         for name, value in scope["headers"]:
+            if b"_" in name:  # X_Forwarded_For would pass for X-Forwarded-For
+                continue
             text, key = value.decode("latin-1"), _meta_key(name)
             # RFC 9110, section 5.3: repeated fields are one field with a list.
             meta[key] = f"{meta[key]},{text}" if key in meta else text
@@ -98,6 +102,10 @@ class BodyTooLarge(Exception):
     pass
 
 
+class ClientGone(Exception):
+    """The client left before its request was whole: nothing may be decided."""
+
+
 class Lane:
     """An ASGI application: the views of `patterns` are called here, all other requests by `django`."""
 
@@ -116,15 +124,31 @@ class Lane:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         view, arguments = self._find(scope["path"])
-        if view is None:
-            await self._django(scope, receive, send)
+        refuse: Callable[..., HttpResponse] = getattr(view, "refuse", pages.refusal)
+        is_lane = view is not None
+        try:
+            request = LaneRequest(scope)
+            response = self._refused(request, refuse)
+            if not response and request.method not in ("GET", "HEAD"):
+                limits = (LARGEST_BODY_BYTES, BODY_WITHIN_SECONDS) if is_lane else DJANGO_BODY_LIMITS
+                request._body = await _body(receive, *limits)
+            if not response and view:
+                response = await view(request, **arguments)
+        except ClientGone:
             return
-        response = await self._answer(view, arguments, scope, receive)
-        headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
-        if response.status_code != HTTPStatus.NOT_MODIFIED:
-            headers.append((b"content-length", str(len(response.content)).encode()))
-        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-        await send({"type": "http.response.body", "body": response.content})
+        except BodyTooLarge:
+            response = refuse("payload_too_large")
+        except TimeoutError:
+            response = refuse("request_timeout")
+        except SuspiciousOperation as error:
+            response = refuse("invalid_request", f"{error} Send a smaller or simpler request.")
+        except Exception:
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            response = _last_resort(refuse)
+        if response:
+            await _send(response, send)
+        else:
+            await self._django(_without_aliases(scope), _replay(request._body, receive), send)
 
     def _find(self, path: str) -> tuple[View | None, dict[str, Any]]:
         if view := self._fixed.get(path):
@@ -134,48 +158,62 @@ class Lane:
                 return pattern.callback, match[2]
         return None, {}
 
-    async def _answer(self, view: View, arguments: dict[str, Any], scope: Scope, receive: Receive) -> HttpResponse:
-        refuse = view.refuse  # type: ignore[attr-defined]
-        try:
-            request = LaneRequest(scope)
-            self._check_host(request)
-            if wait_seconds := ratelimits.address_wait_seconds(client_address(request.META)):
-                return refuse("rate_limited", wait_seconds=wait_seconds)
-            if scope["method"] not in ("GET", "HEAD"):
-                request._body = await _body(receive)
-            return await view(request, **arguments)
-        except DisallowedHost:
-            return refuse("invalid_request", "This host is not served here. Check the address that you used.")
-        except SuspiciousOperation as error:
-            return refuse("invalid_request", f"{error} Send a smaller or simpler request.")
-        except BodyTooLarge:
-            return refuse("payload_too_large")
-        except TimeoutError:
-            return refuse("request_timeout")
-        except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
-            try:
-                return refuse("server_error")
-            except Exception:  # for instance the page's template is what failed
-                log.exception("the answer to that failed, too")
-                return endpoints.refusal("server_error")
-
-    def _check_host(self, request: HttpRequest) -> None:
+    def _refused(self, request: LaneRequest, refuse: Callable[..., HttpResponse]) -> HttpResponse | None:
+        """Return the answer to a foreign host or to an address that asks too often; None for all others."""
         host = request.META.get("HTTP_HOST", "")
         if host not in self._good_hosts:
-            request.get_host()
+            try:
+                request.get_host()
+            except DisallowedHost:
+                return refuse("invalid_request", "This host is not served here. Check the address that you used.")
             if len(self._good_hosts) < 100:
                 self._good_hosts.add(host)
+        if wait_seconds := ratelimits.address_wait_seconds(client_address(request.META)):
+            return refuse("rate_limited", wait_seconds=wait_seconds)
+        return None
 
 
-async def _body(receive: Receive) -> bytes:
-    """Return the request's whole body. Raises BodyTooLarge as soon as it is; TimeoutError when it does not arrive."""
+def _last_resort(refuse: Callable[..., HttpResponse]) -> HttpResponse:
+    try:
+        return refuse("server_error")
+    except Exception:  # for instance the page's template is what failed
+        log.exception("the answer to that failed, too")
+        return endpoints.refusal("server_error")
+
+
+async def _send(response: HttpResponse, send: Send) -> None:
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
+    if response.status_code != HTTPStatus.NOT_MODIFIED:
+        headers.append((b"content-length", str(len(response.content)).encode()))
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": response.content})
+
+
+async def _body(receive: Receive, largest_bytes: int, within_seconds: float) -> bytes:
+    """Return the request's whole body. Raises BodyTooLarge as soon as it is, TimeoutError, ClientGone."""
     body = b""
-    async with asyncio.timeout(BODY_WITHIN_SECONDS):
+    async with asyncio.timeout(within_seconds):
         while True:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
             body += message.get("body", b"")
-            if len(body) > LARGEST_BODY_BYTES:
+            if len(body) > largest_bytes:
                 raise BodyTooLarge
             if not message.get("more_body"):
                 return body
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives a body which was read already: no thread waits for a slow client."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> dict[str, Any]:
+        return messages.pop() if messages else await receive()
+
+    return receive_again
+
+
+def _without_aliases(scope: Scope) -> Scope:
+    """Return the scope without header names that WSGI cannot tell from others: X_Forwarded_For for X-Forwarded-For."""
+    return {**scope, "headers": [header for header in scope["headers"] if b"_" not in header[0]]}

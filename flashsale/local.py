@@ -24,6 +24,7 @@ DEMO_SALE = "Limited Edition Widget"
 
 
 def main() -> None:
+    os.umask(0o077)  # what is under var/ names shoppers and lets people in
     lock = take(VAR_DIR)
     write_local_settings(VAR_DIR / "local.env")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flashsale.settings")

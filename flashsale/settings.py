@@ -42,6 +42,12 @@ def positive(value: str) -> int:
     return int(value)
 
 
+def port(value: str) -> int:
+    if positive(value) > 65535:
+        raise ValueError(f"{value} is not a port; they end at 65535")
+    return int(value)
+
+
 def words(value: str) -> list[str]:
     return [word.strip() for word in value.split(",") if word.strip()]
 
@@ -73,7 +79,7 @@ TRUSTED_PROXIES = read("TRUSTED_PROXIES", networks, ",")
 CSRF_TRUSTED_ORIGINS = read("CSRF_TRUSTED_ORIGINS", words, ",")
 
 BIND = read("BIND", str, "0.0.0.0")
-PORT = read("PORT", positive, "8000")
+PORT = read("PORT", port, "8000")
 WEB_CONCURRENCY = read("WEB_CONCURRENCY", positive, str(os.cpu_count() or 1))
 DJANGO_THREADS = read("DJANGO_THREADS", positive, "8")
 

@@ -129,48 +129,62 @@ def _check_stream(sale: Sale, newest: str, purchases: Purchases, result: Audit) 
 
 
 def _check_orders(sale: Sale, newest: str, purchases: Purchases, result: Audit) -> None:
+    _wait_for_writer(sale, newest)
     missing = set(purchases)
     strangers: list[Purchase] = []
     for purchase in _orders(sale):
-        if position(purchase[1]) > position(newest):
-            continue
-        result.orders += 1
+        missing.discard(hash(purchase))
         if hash(purchase) in purchases:
-            missing.discard(hash(purchase))
-        elif len(strangers) < _EXAMPLES:
+            result.orders += 1
+        else:
             strangers.append(purchase)
-    for purchase in strangers:
-        result.example("orders_without_purchase", purchase)
+        if len(strangers) == _PAGE:
+            _check_strangers(sale, strangers, result)
+            strangers = []
+    _check_strangers(sale, strangers, result)
     if missing:
-        examples = [purchase for purchase in _purchases(sale, newest) if hash(purchase) in missing]
-        for purchase in _still_without_order(sale, examples):
-            result.example("purchases_without_order", purchase)
+        for purchase in _purchases(sale, newest):
+            if hash(purchase) in missing:
+                result.example("purchases_without_order", purchase)
 
 
-def _still_without_order(sale: Sale, purchases: list[Purchase]) -> list[Purchase]:
-    """Return which of the purchases get no order, either, in the time that the order writer may take."""
+def _check_strangers(sale: Sale, strangers: list[Purchase], result: Audit) -> None:
+    """Look up orders that were no purchases when the audit started: some may have been made since."""
+    if not strangers:
+        return
+    held = store.client().hmget(store.key(sale.id, "purchases"), [user_id for user_id, _ in strangers])
+    for purchase, found in zip(strangers, held, strict=True):
+        if found is None or found.decode().partition(" ")[0] != purchase[1]:
+            result.orders += 1
+            result.example("orders_without_purchase", purchase)
+
+
+def _wait_for_writer(sale: Sale, newest: str) -> None:
+    """Wait, but not for long, until the order writer has acknowledged the stream up to `newest`."""
+    client, stream = store.client(), store.key(sale.id, "orders")
     deadline = time.monotonic() + WRITER_HAS_SECONDS
-    while purchases:
-        order_ids = [purchase[1] for purchase in purchases[:_PAGE]]
-        held = set(sale.orders.filter(order_id__in=order_ids).values_list("user_id", "order_id"))
-        purchases = [purchase for purchase in purchases if purchase not in held]
-        if time.monotonic() > deadline:
-            break
+    while client.exists(stream) and time.monotonic() < deadline:
+        (group,) = client.xinfo_groups(stream)
+        oldest_pending = client.xpending(stream, store.WRITERS)["min"]
+        is_delivered = position(group["last-delivered-id"].decode()) >= position(newest)
+        if is_delivered and (not oldest_pending or position(oldest_pending.decode()) > position(newest)):
+            return
         time.sleep(0.1)
-    return purchases
 
 
 def _newest_entry(sale: Sale) -> str:
-    """Return the stream's last ID: purchases up to it are audited. "0" without a stream."""
+    """Return the stream's last ID: purchases up to it are audited. Without a stream, all of them."""
     stream = store.key(sale.id, "orders")
-    return store.client().xinfo_stream(stream)["last-generated-id"].decode() if store.client().exists(stream) else "0"
+    if not store.client().exists(stream):
+        return f"{2**63}-0"
+    return store.client().xinfo_stream(stream)["last-generated-id"].decode()
 
 
 def _purchases(sale: Sale, newest: str) -> Iterator[Purchase]:
     """Yield the purchases in Redis, some of them perhaps twice."""
     for user_id, purchase in store.client().hscan_iter(store.key(sale.id, "purchases"), count=_PAGE):
         order_id = purchase.decode().partition(" ")[0]
-        if newest == "0" or position(order_id) <= position(newest):
+        if position(order_id) <= position(newest):
             yield user_id.decode(), order_id
 
 

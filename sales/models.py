@@ -4,13 +4,16 @@ import secrets
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.text import slugify
 
 from sales.clock import to_ms
+
+# What every database holds in an integer; Lua is exact far beyond it.
+MOST_UNITS = 2_147_483_647
 
 
 def new_epoch() -> str:
@@ -37,7 +40,7 @@ class Sale(models.Model):
         validators=[RegexValidator(r"^[A-Z]{3}$", "Write the currency's three letters, like EUR or USD.")],
     )
     total_stock = models.PositiveIntegerField(
-        validators=[MinValueValidator(1)],
+        validators=[MinValueValidator(1), MaxValueValidator(MOST_UNITS)],
         help_text="Units for sale in all. May be changed during the sale, but not below the units already sold.",
     )
     starts_at = models.DateTimeField("start", default=timezone.now)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db import DataError, IntegrityError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from sales import store
 from sales.models import Order, Quarantine, Sale
@@ -16,6 +16,7 @@ from sales.purchases import purchased_ms
 LARGEST_BATCH = 500
 # An entry that its writer has not acknowledged in this time belongs to a dead writer, and is taken over.
 CLAIM_AFTER_MS = 5_000
+FORGET_AFTER_MS = 60_000
 WAIT_MS = 500
 # An entry that SQL has refused this often is set aside, for a person to look at.
 MOST_TRIES = 5
@@ -52,14 +53,20 @@ def drain(sale: Sale) -> int:
     return done
 
 
-def trim() -> None:
-    """Remove from the streams what is acknowledged, and therefore in SQL; never by length. Safe to repeat."""
+def tidy() -> None:
+    """Remove from the streams what is acknowledged, and therefore in SQL; never by length. Forget dead writers.
+
+    Safe to repeat.
+    """
     for stream in _streams(list(Sale.objects.values_list("id", flat=True))):
         # In this order: whatever is delivered in between has a higher ID than this.
         (group,) = store.client().xinfo_groups(stream)
         pending = store.client().xpending(stream, store.WRITERS)
         boundary = pending["min"] or group["last-delivered-id"]
         store.client().xtrim(stream, minid=boundary, approximate=True)
+        for writer in store.client().xinfo_consumers(stream, store.WRITERS):
+            if writer["pending"] == 0 and writer["idle"] > FORGET_AFTER_MS:
+                store.client().xgroup_delconsumer(stream, store.WRITERS, writer["name"])
 
 
 def consumer_name() -> str:
@@ -120,20 +127,20 @@ def _store(sale_id: int, entries: Sequence[Entry]) -> int:
 
 def insert(rows: Sequence[Order]) -> dict[str, str]:
     """Insert the rows that SQL takes and has not; return why it refuses others, by order_id."""
+    if not rows:
+        return {}
     try:
         with transaction.atomic():
             # It swallows conflicts of every kind: what SQL holds is read back by the caller.
             Order.objects.bulk_create(rows, ignore_conflicts=True)
         return {}
-    except (IntegrityError, DataError):
-        reasons = {}
-        for row in rows:
-            try:
-                with transaction.atomic():
-                    Order.objects.bulk_create([row], ignore_conflicts=True)
-            except (IntegrityError, DataError) as error:
-                reasons[row.order_id] = f"SQL refuses it: {error}"
-        return reasons
+    except (OperationalError, InterfaceError):  # SQL is away: nothing is wrong with the rows
+        raise
+    except Exception as error:
+        if len(rows) == 1:
+            return {rows[0].order_id: f"SQL refuses it: {error}"}
+        half = len(rows) // 2
+        return insert(rows[:half]) | insert(rows[half:])
 
 
 def _set_aside(sale_id: int, reasons: dict[str, str], entries: dict[bytes, dict[bytes, bytes]]) -> list[str]:

@@ -1,8 +1,15 @@
 """Who is asking: one spelling for each shopper."""
 
+import re
 import unicodedata
 
 LONGEST_USER_ID = 254
+
+# Default_Ignorable_Code_Point (Unicode's DerivedCoreProperties.txt) outside category C: invisible, and removed by
+# NFKC_Casefold, so that they make no second shopper.
+_IGNORABLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 
 
 class InvalidShopper(ValueError):
@@ -23,7 +30,7 @@ def normalise(user_id: object) -> str:
     else:
         has_control_characters = any(unicodedata.category(character)[0] == "C" for character in trimmed)
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", trimmed).casefold())
-        normal = unicodedata.normalize("NFKC", folded.casefold()).strip()
+        normal = unicodedata.normalize("NFKC", _IGNORABLE.sub("", folded.casefold())).strip()
     if not normal:
         raise InvalidShopper("The name is empty: give an e-mail address or a user name.")
     if has_control_characters:

@@ -1,5 +1,7 @@
 """The admin's log-in, limited: by address, and by account so that many addresses cannot share the guessing."""
 
+import unicodedata
+
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django_ratelimit.core import get_usage
@@ -9,7 +11,7 @@ from sales.addresses import address_of
 
 LIMITS = {
     "address": ("20/m", lambda group, request: address_of(request)),
-    "account": ("10/m", lambda group, request: request.POST.get("username", "").casefold()),
+    "account": ("10/m", lambda group, request: _account(request)),
 }
 
 
@@ -26,6 +28,11 @@ def login(request: HttpRequest) -> HttpResponse:
             message = "Too many attempts to sign in. Wait a minute, then try again."
             return pages.refusal("rate_limited", message, wait_seconds=wait_seconds)
     return admin.site.login(request)
+
+
+def _account(request: HttpRequest) -> str:
+    """Return the user name in one spelling; Django's log-in strips and NFKC-normalises it, too."""
+    return unicodedata.normalize("NFKC", request.POST.get("username", "")).strip().casefold()
 
 
 def _wait_seconds(request: HttpRequest, name: str, rate: str, key: object) -> int:

@@ -1,13 +1,16 @@
 """The order writer: nothing, twice, killed half way, and what does not belong there."""
 
 import asyncio
+from typing import Any
 
 import pytest
+import redis
 from django.core.management import call_command
+from django.db import DataError
 
 from sales import purchases, store
-from sales.models import Order, Sale
-from sales.orders import consumer_name, run_once
+from sales.models import Order, Quarantine, Sale
+from sales.orders import consumer_name, run_once, tidy
 from tests.conftest import MakeSale
 
 
@@ -111,31 +114,91 @@ def test_a_living_writers_entries_are_left_to_it(open_sale: Sale, monkeypatch: p
     assert pending(open_sale) == 1
 
 
-def test_what_is_not_a_purchase_stays_and_the_others_flow_on(open_sale: Sale, caplog: pytest.LogCaptureFixture):
-    stream = store.key(open_sale.id, "orders")
-    store.client().xadd(stream, {"nonsense": "1"})
+MALFORMED = [
+    {"nonsense": "1"},
+    {"user_id": "x", "remaining_stock": "many", "key_digest": ""},
+    {"user_id": "", "remaining_stock": "1", "key_digest": ""},
+    {"user_id": "x", "remaining_stock": "-1", "key_digest": ""},
+    {"user_id": b"\xff", "remaining_stock": "1", "key_digest": ""},
+]
+
+
+@pytest.mark.parametrize("fields", MALFORMED)
+def test_what_is_not_a_purchase_is_set_aside_after_five_tries_and_the_others_flow_on(open_sale: Sale, fields: dict):
+    entry_id = store.client().xadd(store.key(open_sale.id, "orders"), fields)
     buy(open_sale, "ada")
 
-    assert run_once(consumer_name()) == 1
+    handled = [run_once(consumer_name(), claim_after_ms=0) for _ in range(5)]
 
+    assert handled == [1, 0, 0, 0, 1]
     assert [order.user_id for order in Order.objects.all()] == ["ada"]
-    assert pending(open_sale) == 1
-    assert "left unacknowledged" in caplog.text
+    quarantined = Quarantine.objects.get()
+    assert (quarantined.entry_id, quarantined.sale) == (entry_id.decode(), open_sale)
+    assert "it is no purchase" in quarantined.reason
+    assert pending(open_sale) == 0
 
 
-def test_an_order_that_sql_refuses_is_not_acknowledged(open_sale: Sale, caplog: pytest.LogCaptureFixture):
+def test_an_entry_that_conflicts_is_set_aside_and_the_order_that_was_first_stays(
+    open_sale: Sale, caplog: pytest.LogCaptureFixture
+):
     buy(open_sale, "ada")
     run_once(consumer_name())
     order = Order.objects.get()
-    store.client().xadd(
-        store.key(open_sale.id, "orders"), {"user_id": order.user_id, "remaining_stock": "8", "key_digest": ""}
-    )
+    fields = {"user_id": "ada", "remaining_stock": "8", "key_digest": ""}
+    store.client().xadd(store.key(open_sale.id, "orders"), fields)
 
-    assert run_once(consumer_name()) == 0
+    for _ in range(5):
+        run_once(consumer_name(), claim_after_ms=0)
 
     assert Order.objects.get() == order
+    quarantined = Quarantine.objects.get()
+    assert quarantined.fields == fields
+    assert "SQL holds another order of ada" in quarantined.reason
+    assert "is in quarantine" in caplog.text
+
+
+def test_a_row_that_sql_refuses_does_not_hold_up_its_batch(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+    buy(open_sale, "ada", "bob", "eve")
+    insert = type(Order.objects.all()).bulk_create
+
+    def refuse_bob(self: Any, rows: list[Order], **options: Any) -> Any:
+        if any(row.user_id == "bob" for row in rows):
+            raise DataError("bob does not fit")
+        return insert(self, rows, **options)
+
+    monkeypatch.setattr("django.db.models.query.QuerySet.bulk_create", refuse_bob)
+
+    assert run_once(consumer_name()) == 2
+
+    assert {order.user_id for order in Order.objects.all()} == {"ada", "eve"}
     assert pending(open_sale) == 1
-    assert "SQL refuses" in caplog.text
+
+
+def test_trimming_removes_only_what_is_acknowledged(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+    stream = store.key(open_sale.id, "orders")
+    buy(open_sale, "ada")
+    killed_at(monkeypatch, "redis.client.Redis.xack", consumer="dead writer")
+    buy(open_sale, "bob")
+    run_once("next writer")
+    buy(open_sale, "eve")
+    monkeypatch.setattr("redis.client.Redis.xtrim", exactly())
+
+    tidy()
+    assert store.client().xlen(stream) == 3
+
+    run_once("next writer", claim_after_ms=0)
+    tidy()
+    assert store.client().xlen(stream) == 1
+
+
+def exactly() -> Any:
+    """Have Redis trim to the entry, where it otherwise stops at whole nodes of a hundred."""
+    trim_about = redis.Redis.xtrim
+
+    def trim_to(self: Any, name: str, **options: Any) -> int:
+        return trim_about(self, name, **{**options, "approximate": False})
+
+    return trim_to
 
 
 def test_the_command_drains_the_streams(open_sale: Sale, capsys: pytest.CaptureFixture[str]):

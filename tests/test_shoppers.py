@@ -22,6 +22,7 @@ from sales.shoppers import LONGEST_USER_ID, InvalidShopper, normalise
         ("ͅΑ", "ια"),
         ("x" * 254, "x" * 254),
         ("\u00a0ada\u2003", "ada"),
+        ("a\ufe0fd\u034fa\u115f\u3164\uffa0", "ada"),
     ],
 )
 def test_the_spelling(typed: str, spelling: str):
@@ -43,6 +44,7 @@ def test_the_spelling(typed: str, spelling: str):
         ("\ufeffada", "control or invisible"),
         ("a\ud800b", "control or invisible"),
         ("\U000f0000", "control or invisible"),
+        ("\u3164", "empty"),
     ],
 )
 def test_what_names_nobody(typed: object, reason: str):

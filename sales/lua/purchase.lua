@@ -41,7 +41,8 @@ end
 local function wait_ms(i)
   local key, period_us = KEYS[5 + i], tonumber(ARGV[3])
   if not key then return 0 end
-  local arrival_us = math.max(arrivals[key] or tonumber(redis.call('GET', key) or 0), now_us) + period_us / ARGV[2]
+  local before_us = math.max(arrivals[key] or tonumber(redis.call('GET', key) or 0), now_us)
+  local arrival_us = before_us + math.floor(period_us / ARGV[2])
   if arrival_us - now_us > period_us then return math.ceil((arrival_us - now_us - period_us) / 1000) end
   arrivals[key] = arrival_us
   redis.set_repl(redis.REPL_NONE)

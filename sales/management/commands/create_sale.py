@@ -1,7 +1,7 @@
 """manage.py create_sale: make a sale, publish it, print it as JSON."""
 
 import json
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -73,5 +73,5 @@ def _moment(text: str) -> datetime:
     except ValueError:
         moment = None
     if moment is None:
-        raise CommandError(f"{text!r} is not a time; write it like 2026-02-14T10:00:00Z.")
+        raise ArgumentTypeError(f"{text!r} is not a time; write it like 2026-02-14T10:00:00Z.")
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

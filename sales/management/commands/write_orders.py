@@ -14,7 +14,7 @@ from sales import orders, store
 
 RETRY_SECONDS = 0.5
 IDLE_SECONDS = 0.2
-TRIM_EVERY_SECONDS = 1.0
+TIDY_EVERY_SECONDS = 1.0
 
 log = logging.getLogger("sales.orders")
 
@@ -31,7 +31,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{self._drain(consumer)} orders written.")
             return
         self.is_stopping = False
-        self.trimmed_at = 0.0
+        self.tidied_at = 0.0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self._run(consumer)
@@ -52,7 +52,7 @@ class Command(BaseCommand):
         while not self.is_stopping:
             try:
                 stored = orders.run_once(consumer)
-                self._trim()
+                self._tidy()
             except (store.RedisError, DatabaseError) as error:
                 if not is_failing:
                     log.warning("orders wait in Redis until this ends: %s", error)
@@ -66,10 +66,10 @@ class Command(BaseCommand):
                 if not stored:
                     time.sleep(IDLE_SECONDS)
 
-    def _trim(self) -> None:
-        if time.monotonic() - self.trimmed_at > TRIM_EVERY_SECONDS:
-            orders.trim()
-            self.trimmed_at = time.monotonic()
+    def _tidy(self) -> None:
+        if time.monotonic() - self.tidied_at > TIDY_EVERY_SECONDS:
+            orders.tidy()
+            self.tidied_at = time.monotonic()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.is_stopping = True
