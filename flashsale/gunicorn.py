@@ -66,6 +66,10 @@ def worker_int(worker: UvicornWorker) -> None:
 
 
 def post_worker_init(worker: UvicornWorker) -> None:
-    """Take what is loaded at the start out of every later garbage collection."""
+    """Let the first worker look at Redis; take what is loaded by now out of every later garbage collection."""
+    if worker.age == 1:
+        from sales.durability import log_verdict
+
+        log_verdict()
     gc.collect()
     gc.freeze()

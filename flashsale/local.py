@@ -113,7 +113,8 @@ def prepare(supervisor: Supervisor, password_path: Path) -> str:
     from django.core.management import call_command
     from django.db import DatabaseError
 
-    from sales import publishing
+    from flashsale.settings import REDIS_IS_EMBEDDED
+    from sales import durability, publishing
 
     try:
         call_command("migrate", verbosity=0, interactive=False)
@@ -124,6 +125,11 @@ def prepare(supervisor: Supervisor, password_path: Path) -> str:
     wait_for_redis(supervisor)
     if supervisor.is_stopping:
         return password
+    if (found := durability.check()) != "ok":
+        words = f"flashsale: Redis may lose acknowledged purchases: {found}."
+        if REDIS_IS_EMBEDDED:
+            sys.exit(f"{words} It was changed while it ran: start again.")
+        print(f"{words} Set this in its configuration.", file=sys.stderr)
     for sale, result in publishing.publish_all():
         if isinstance(result, publishing.NotPublished):
             print(f"flashsale: {sale.slug} is not published: {result}", file=sys.stderr)

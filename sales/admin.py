@@ -7,9 +7,9 @@ from django import forms
 from django.contrib import admin, messages
 from django.db import models, transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
-from sales import continuity, publishing, store
+from sales import continuity, durability, publishing, store
 from sales.models import Order, Quarantine, Sale
 
 admin.site.site_header = admin.site.site_title = "Flash sales"
@@ -54,6 +54,14 @@ class SaleAdmin(admin.ModelAdmin):
     def publish(self, request: HttpRequest, queryset: QuerySet[Sale]) -> None:
         for sale in queryset:
             self._publish(request, sale)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, str] | None = None) -> HttpResponse:
+        try:
+            if (found := durability.check()) != "ok":
+                self.message_user(request, f"Redis may lose acknowledged purchases: {found}", messages.WARNING)
+        except store.Unavailable:
+            self.message_user(request, f"{NO_REDIS}: nothing is sold until it is back.", messages.ERROR)
+        return super().changelist_view(request, extra_context)
 
     def has_delete_permission(self, request: HttpRequest, obj: Sale | None = None) -> bool:
         """A sale is unpublished, not deleted: Redis and its orders refer to it."""

@@ -8,11 +8,14 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connection
 
 from sales import store
+from sales.durability import UNKNOWN, check_on_lane
 from sales.per_loop import per_loop
 
 CHECK_WITHIN_SECONDS = 1.0
 # However often it is asked, each worker looks this often.
 KEEP_SECONDS = 0.5
+# An order writer that is alive is never this far behind.
+LONGEST_LAG_MS = 30_000
 
 
 async def report() -> dict[str, Any]:
@@ -22,9 +25,13 @@ async def report() -> dict[str, Any]:
 
 
 async def _look() -> dict[str, Any]:
-    redis, database = await asyncio.gather(_timed(_redis), _timed(_database))
-    status = "unavailable" if redis["status"] != "ok" else "degraded" if database["status"] != "ok" else "ok"
-    return {"status": status, "redis": redis, "database": database}
+    redis, writer, database = await asyncio.gather(_timed(_redis), _timed(_writer), _timed(_database))
+    entries = {"redis": redis, "writer": writer, "database": database}
+    if redis["status"] == "unavailable":
+        status = "unavailable"
+    else:
+        status = "ok" if all(entry["status"] == "ok" for entry in entries.values()) else "degraded"
+    return {"status": status, **entries}
 
 
 async def _timed(check: Any) -> dict[str, Any]:
@@ -38,18 +45,68 @@ async def _timed(check: Any) -> dict[str, Any]:
 
 
 async def _redis() -> dict[str, Any]:
-    mirrored, listings = await store.call(("GET", store.MIRRORED), ("HVALS", store.DIRECTORY))
+    """Tell whether purchases can be decided. Raises store.Unavailable when no sale can sell."""
+    run_id, mirrored, listings = await store.call(
+        ("ECHO", store.RUN_ID), ("GET", store.MIRRORED), ("HGETALL", store.DIRECTORY)
+    )
     if mirrored is None:
         raise store.Unavailable("Redis holds no sales: it is new, or has lost them. Run manage.py publish_sales")
-    streams = [store.key(int(listing.split()[0]), "orders") for listing in listings]
-    groups = await store.call(*(("XINFO", "GROUPS", stream) for stream in streams)) if streams else []
-    return {"sales": len(listings), "ordersWaiting": sum(_waiting(reply) for reply in groups)}
+    sales = {slug.decode(): int(line.split()[0]) for slug, line in zip(listings[::2], listings[1::2], strict=True)}
+    closed = await _closed(sales, run_id.decode())
+    if sales and len(closed) == len(sales):
+        raise store.Unavailable(f"every sale is closed: {closed}")
+    durability = await check_on_lane()
+    facts = {"sales": len(sales), "closed": closed, "durability": durability}
+    return facts | ({"status": "degraded"} if closed or durability not in ("ok", UNKNOWN) else {})
 
 
-def _waiting(groups: list[list[Any]]) -> int:
-    """Return how many purchases of one stream are not yet acknowledged by the order writer."""
-    facts = dict(zip(groups[0][::2], groups[0][1::2], strict=True)) if groups else {}
-    return (facts.get(b"pending") or 0) + (facts.get(b"lag") or 0)
+async def _closed(sales: dict[str, int], run_id: str) -> dict[str, str]:
+    """Return the sales that may not sell, and why."""
+    if not sales:
+        return {}
+    fields = ("published", "run_id", "closed")
+    replies = await store.call(*(("HMGET", store.key(sale_id, "config"), *fields) for sale_id in sales.values()))
+    closed = {}
+    for slug, (published, checked_run, reason) in zip(sales, replies, strict=True):
+        if published != b"1":
+            closed[slug] = f"Redis has lost the sale. Run manage.py restore_sale {slug}"
+        elif reason:
+            closed[slug] = reason.decode().partition(" ")[2]
+        elif checked_run.decode() != run_id:
+            closed[slug] = "Redis has started again; the next request compares it with SQL"
+    return closed
+
+
+async def _writer() -> dict[str, Any]:
+    """Tell how far the order writer is behind: purchases that are not acknowledged, and how old the oldest is."""
+    now, listings = await store.call(("TIME",), ("HVALS", store.DIRECTORY))
+    streams = [store.key(int(line.split()[0]), "orders") for line in listings]
+    exists = await store.call(*(("EXISTS", stream) for stream in streams)) if streams else []
+    streams = [stream for stream, found in zip(streams, exists, strict=True) if found]
+    if not streams:
+        return {"backlog": 0, "lagMs": 0}
+    groups = await store.call(*(("XINFO", "GROUPS", stream) for stream in streams))
+    backlog, lag_ms = 0, 0
+    for stream, reply in zip(streams, groups, strict=True):
+        group = dict(zip(reply[0][::2], reply[0][1::2], strict=True))
+        waiting = group[b"pending"] + (group[b"lag"] or 0)
+        if waiting:
+            oldest_ms = await _oldest_waiting_ms(stream, group)
+            lag_ms = max(lag_ms, int(now[0]) * 1000 + int(now[1]) // 1000 - oldest_ms)
+        backlog += waiting
+    facts = {"backlog": backlog, "lagMs": max(0, lag_ms)}
+    return facts | ({"status": "degraded"} if lag_ms > LONGEST_LAG_MS else {})
+
+
+async def _oldest_waiting_ms(stream: str, group: dict[bytes, Any]) -> int:
+    """Return when the oldest purchase was made that the order writer has not acknowledged, in ms since 1970."""
+    pending, undelivered = await store.call(
+        ("XPENDING", stream, store.WRITERS),
+        ("XRANGE", stream, b"(" + group[b"last-delivered-id"], "+", "COUNT", 1),
+    )
+    oldest = [pending[1]] if pending[0] else []
+    oldest += [entry[0] for entry in undelivered]
+    return min(int(entry_id.partition(b"-")[0]) for entry_id in oldest) if oldest else 2**63
 
 
 async def _database() -> dict[str, Any]:

@@ -27,6 +27,7 @@ WRITERS = "writers"
 RUN_ID = object()
 
 RedisError = redis.RedisError
+ResponseError = redis.ResponseError
 
 
 class Failure(Exception):

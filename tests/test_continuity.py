@@ -1,0 +1,294 @@
+"""After each start of Redis: nothing is sold until it was compared with SQL, and nothing at all when it lost data."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+
+from sales import continuity, publishing, purchases, store
+from sales.audit import audit
+from sales.models import Order, Sale
+from sales.orders import consumer_name, run_once
+from sales.restoring import restore
+from tests.servers import RedisServer, WebServer
+
+pytestmark = pytest.mark.django_db
+
+
+def buy(sale: Sale, *user_ids: str) -> list[str]:
+    async def all_of_them() -> list[str]:
+        return [(await purchases.buy(sale.id, user_id, f"key of {user_id}")).outcome for user_id in user_ids]
+
+    return asyncio.run(all_of_them())
+
+
+def confirm(sale: Sale, newest_seen: str = "") -> str:
+    return continuity.confirm(sale.id, store.run_id_blocking(), newest_seen)
+
+
+@pytest.fixture
+def sold_sale(open_sale: Sale) -> Sale:
+    buy(open_sale, "ada", "bob", "eve")
+    run_once(consumer_name())
+    return open_sale
+
+
+@pytest.fixture
+def restarted(redis_server: RedisServer) -> Callable[[], None]:
+    def restart() -> None:
+        redis_server.kill()
+        redis_server.start()
+
+    return restart
+
+
+def test_after_a_restart_nothing_is_sold_until_redis_was_compared(sold_sale: Sale, restarted: Callable[[], None]):
+    restarted()
+
+    with pytest.raises(store.Unavailable, match="UNCHECKED"):
+        buy(sold_sale, "new")
+    assert confirm(sold_sale) == ""
+    assert buy(sold_sale, "new", "ada") == ["purchased", "replayed"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda sale: store.client().flushall(), "does not hold this publication"),
+        (lambda sale: Sale.objects.update(epoch="another"), "does not hold this publication"),
+        (lambda sale: store.client().hdel(store.key(sale.id, "purchases"), "bob"), "knows of 2 purchases, SQL of 3"),
+        (
+            lambda sale: store.client().hset(store.key(sale.id, "purchases"), "bob", "1-1 5 "),
+            "does not know 1 of the newest orders",
+        ),
+        (lambda sale: store.client().delete(store.key(sale.id, "orders")), "The stream ends at 0-0, before order"),
+    ],
+)
+def test_a_redis_that_lost_data_closes_the_sale(
+    sold_sale: Sale, damage: Callable[[Sale], None], reason: str, restarted: Callable[[], None]
+):
+    damage(sold_sale)
+    restarted()
+
+    assert reason in confirm(sold_sale)
+
+    assert f"restore_sale {sold_sale.slug}" in confirm(sold_sale)
+    with pytest.raises(store.Unavailable, match=r"CLOSED|NOTMIRRORED"):
+        buy(sold_sale, "new")
+    assert "CLOSED" in _state(sold_sale)
+
+
+def _state(sale: Sale) -> str:
+    from django.contrib import admin
+
+    from sales.admin import SaleAdmin
+
+    return SaleAdmin(Sale, admin.site).state(sale)
+
+
+def test_a_purchase_that_a_worker_has_answered_is_missed_before_sql_has_it(
+    open_sale: Sale, restarted: Callable[[], None]
+):
+    buy(open_sale, "ada")
+    restarted()
+
+    assert "before order 9999999999999-0" in confirm(open_sale, "9999999999999-0")
+
+
+def test_a_confirmation_of_an_earlier_run_opens_nothing(open_sale: Sale, restarted: Callable[[], None]):
+    earlier_run = store.run_id_blocking()
+    restarted()
+
+    continuity.confirm(open_sale.id, earlier_run)
+
+    with pytest.raises(store.Unavailable, match="UNCHECKED"):
+        buy(open_sale, "ada")
+
+
+def test_restoring_brings_back_every_purchase_the_keys_and_the_stock(
+    sold_sale: Sale, capsys: pytest.CaptureFixture[str]
+):
+    before = store.client().hgetall(store.key(sold_sale.id, "purchases"))
+    store.client().flushall()
+
+    call_command("restore_sale", sold_sale.slug)
+
+    printed = capsys.readouterr().out
+    assert "Redis knew 0 purchases, SQL knows 3 orders" in printed
+    assert "restored from SQL to Redis:     3" in printed
+    assert "7 of 10 remaining" in printed
+    assert store.client().hgetall(store.key(sold_sale.id, "purchases")) == before
+    assert buy(sold_sale, "ada", "new") == ["replayed", "purchased"]
+    run_once(consumer_name())
+    assert audit(sold_sale).drift == {}
+
+
+def test_restoring_keeps_what_only_redis_knows(open_sale: Sale):
+    buy(open_sale, "written")
+    run_once(consumer_name())
+    buy(open_sale, "only in redis")
+    store.client().hset(store.key(open_sale.id, "config"), "epoch", "lost")
+
+    done = restore(open_sale)
+
+    assert (done.purchases_found, done.stream_entries_written, done.purchases_restored) == (2, 1, 0)
+    assert set(Order.objects.values_list("user_id", flat=True)) == {"written", "only in redis"}
+    assert buy(open_sale, "only in redis") == ["replayed"]
+    assert audit(open_sale).drift == {}
+
+
+def test_restoring_twice_changes_nothing_more(sold_sale: Sale):
+    store.client().flushall()
+    restore(sold_sale)
+
+    again = restore(sold_sale)
+
+    assert (again.purchases_restored, again.remaining_stock) == (0, 7)
+    assert audit(sold_sale).drift == {}
+
+
+def test_new_orders_are_numbered_behind_the_restored_ones(sold_sale: Sale):
+    Order.objects.filter(user_id="eve").update(order_id="9999999999999-7", purchased_at="2286-11-20T17:46:39.999Z")
+    store.client().flushall()
+    restore(sold_sale)
+
+    purchase = asyncio.run(purchases.buy(sold_sale.id, "new"))
+
+    assert continuity.position(purchase.order_id) > (9999999999999, 7)
+
+
+def test_units_that_were_sold_twice_are_reported(sold_sale: Sale, capsys: pytest.CaptureFixture[str]):
+    store.client().flushall()
+    Sale.objects.update(total_stock=2)
+
+    call_command("restore_sale", sold_sale.slug)
+
+    assert "1 units were sold twice" in capsys.readouterr().out
+    assert buy(sold_sale, "new") == ["sold_out"]
+
+
+def test_restoring_opens_under_a_new_epoch(sold_sale: Sale):
+    epoch = sold_sale.epoch
+    store.client().flushall()
+
+    restore(sold_sale)
+
+    sold_sale.refresh_from_db()
+    assert sold_sale.epoch != epoch
+    assert publishing.standing(sold_sale).config["epoch"] == sold_sale.epoch
+
+
+@pytest.fixture
+def older_copy(tmp_path: Path) -> Path:
+    return tmp_path / "copy"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_over_http_a_plain_restart_goes_on_by_itself_and_an_older_copy_does_not(
+    server: WebServer,
+    redis_server: RedisServer,
+    open_sale: Sale,
+    seen: Callable[[], None],
+    older_copy: Path,
+):
+    def attempt(user_id: str) -> dict:
+        return httpx.post(f"{server.url}/api/sale/purchase", json={"userId": user_id}).json()
+
+    seen()
+    assert attempt("ada")["code"] == "purchased"
+    run_once(consumer_name())
+    redis_server.kill()
+    shutil.copytree(settings.VAR_DIR / "redis", older_copy)
+    redis_server.start()
+
+    restarted = time.monotonic()
+    while (code := attempt("bob")["code"]) == "unavailable":
+        time.sleep(0.02)
+    assert code == "purchased"
+    assert time.monotonic() - restarted < 2
+    run_once(consumer_name())
+
+    redis_server.kill()
+    shutil.rmtree(settings.VAR_DIR / "redis")
+    shutil.copytree(older_copy, settings.VAR_DIR / "redis")
+    redis_server.start()
+    for _ in range(20):
+        assert attempt("eve")["code"] == "unavailable"
+        time.sleep(0.03)
+    health = httpx.get(f"{server.url}/health")
+    page = httpx.get(f"{server.url}/")
+
+    assert health.status_code == 503
+    assert f"restore_sale {open_sale.slug}" in health.json()["redis"]["reason"]
+    assert (page.status_code, "nothing was bought" in page.text) == (503, True)
+    restore(open_sale)
+    seen()
+    assert attempt("bob")["code"] == "already_purchased"
+    assert attempt("eve")["code"] == "purchased"
+
+
+@pytest.fixture
+def weak_redis(redis_server: RedisServer) -> Iterator[None]:
+    store.client().config_set("appendfsync", "everysec")
+    yield
+    store.client().config_set("appendfsync", "always")
+
+
+def test_the_embedded_redis_has_the_settings_of_the_guarantee(redis_server: RedisServer):
+    found = {
+        name: store.client().config_get(name)[name]
+        for name in ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
+    }
+
+    assert found == {
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "no-appendfsync-on-rewrite": "no",
+        "maxmemory-policy": "noeviction",
+    }
+
+
+@pytest.mark.usefixtures("weak_redis")
+def test_weak_settings_are_told_in_health_and_in_the_log(
+    server: WebServer, open_sale: Sale, caplog: pytest.LogCaptureFixture
+):
+    from sales.durability import log_verdict
+
+    time.sleep(0.6)
+    health = httpx.get(f"{server.url}/health")
+    log_verdict()
+
+    assert (health.status_code, health.json()["status"]) == (200, "degraded")
+    assert health.json()["redis"]["durability"] == "appendfsync is everysec, not always"
+    assert "appendfsync is everysec, not always" in caplog.text
+
+
+def test_settings_that_redis_does_not_tell_are_unknown(open_sale: Sale):
+    from sales import durability
+
+    store.client().execute_command("ACL", "SETUSER", "default", "-config")
+    try:
+        assert durability.check() == durability.UNKNOWN
+        assert asyncio.run(durability.check_on_lane()) == durability.UNKNOWN
+    finally:
+        store.client().execute_command("ACL", "SETUSER", "default", "+config")
+
+
+def test_health_shows_how_far_the_writer_is_behind(server: WebServer, open_sale: Sale):
+    buy(open_sale, "ada", "bob")
+    time.sleep(0.7)
+
+    behind = httpx.get(f"{server.url}/health").json()["writer"]
+    run_once(consumer_name())
+    time.sleep(0.7)
+    done = httpx.get(f"{server.url}/health").json()["writer"]
+
+    assert behind["backlog"] == 2
+    assert 500 < behind["lagMs"] < 10_000
+    assert (done["backlog"], done["lagMs"]) == (0, 0)
