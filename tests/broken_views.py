@@ -2,13 +2,14 @@
 
 import asyncio
 
+import orjson
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
 from flashsale.asgi import application as production
 from flashsale.lane import Lane
 from flashsale.urls import LANE
-from sales import endpoints
+from sales import endpoints, pages, store
 
 
 @endpoints.endpoint("GET")
@@ -22,4 +23,41 @@ async def slow(request: HttpRequest) -> HttpResponse:
     return endpoints.answer(200, {"status": "done"})
 
 
-application = Lane([*LANE, path("crash", crash), path("slow", slow)], production)
+@endpoints.endpoint("GET", refuse=pages.refusal)
+async def broken_page(request: HttpRequest) -> HttpResponse:
+    raise ZeroDivisionError
+
+
+def refuse_nothing(code: str, *args: object, **options: object) -> HttpResponse:
+    raise ZeroDivisionError
+
+
+@endpoints.endpoint("GET", refuse=refuse_nothing)
+async def broken_refusal(request: HttpRequest) -> HttpResponse:
+    raise ZeroDivisionError
+
+
+@endpoints.endpoint("POST")
+async def non_atomic(request: HttpRequest, slug: str) -> HttpResponse:
+    """A twin of the purchase that reads, then decides, then writes: the control of the race test."""
+    user_id = endpoints.read_shopper(orjson.loads(request.body)["userId"])
+    sale = await endpoints.find_sale(slug)
+    purchases, stock = store.key(sale.id, "purchases"), store.key(sale.id, "stock")
+    has_one, remaining = await store.call(("HEXISTS", purchases, user_id), ("GET", stock))
+    if has_one or int(remaining) <= 0:
+        return endpoints.refusal("already_purchased" if has_one else "sold_out")
+    await store.call(("HSET", purchases, user_id, "1-0 0 "), ("DECR", stock))
+    return endpoints.answer(200, {"code": "purchased"})
+
+
+application = Lane(
+    [
+        *LANE,
+        path("crash", crash),
+        path("slow", slow),
+        path("broken-page", broken_page),
+        path("broken-refusal", broken_refusal),
+        path("non-atomic/<slug:slug>", non_atomic),
+    ],
+    production,
+)

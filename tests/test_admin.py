@@ -202,6 +202,14 @@ def test_guessing_an_accounts_password_is_limited_whatever_the_address(db: None)
     assert statuses == [200] * 10 + [429] * 2
 
 
+def test_other_spellings_of_an_account_share_its_limit(db: None):
+    spellings = ("operator", " operator", "OPERATOR ", "ｏperator")
+
+    statuses = [login(Client(), username=spellings[number % 4]) for number in range(12)]
+
+    assert statuses == [200] * 10 + [429] * 2
+
+
 def test_guessing_from_one_address_is_limited_whatever_the_account(db: None):
     statuses = [login(Client(), username=f"operator-{number}") for number in range(22)]
 

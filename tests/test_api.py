@@ -4,12 +4,14 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
 
 from sales import purchases, store
 from sales.models import Sale
+from sales.outcomes import HTTP_STATUS
 from tests.conftest import MakeSale
 
 ISO = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$")
@@ -378,7 +380,7 @@ def test_head_is_get_without_the_body(http: httpx.Client, open_sale: Sale, path:
     assert head.headers["content-type"] == got.headers["content-type"]
 
 
-@pytest.mark.parametrize("path", ["/", "/api/sale/status", "/health", "/admin/login/", "/nowhere", "/static/x.css"])
+@pytest.mark.parametrize("path", ["/", "/api/sale/status", "/health", "/admin/login/", "/no", "/static/sales/icon.svg"])
 def test_a_host_that_is_not_ours(http: httpx.Client, path: str):
     assert http.get(path, headers={"Host": "evil.example"}).status_code == 400
 
@@ -390,6 +392,36 @@ def test_health(http: httpx.Client, open_sale: Sale):
     assert response.json()["status"] == "ok"
     assert {response.json()[name]["status"] for name in ("redis", "writer", "database")} == {"ok"}
     assert http.get("/health/live").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("fields", "poll_after_ms"),
+    [
+        ({}, (2000, 2000)),
+        ({"starts_in": 36_000}, (30_000, 30_000)),
+        ({"starts_in": 100}, (9_000, 10_000)),
+        ({"starts_in": 5}, (2_000, 2_000)),
+        ({"starts_in": -120, "lasts": 60}, (30_000, 30_000)),
+    ],
+)
+def test_pages_ask_rarely_when_nothing_can_change(
+    http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None], fields: dict, poll_after_ms: tuple[int, int]
+):
+    make_sale(**fields)
+    seen()
+
+    assert poll_after_ms[0] <= http.get("/api/sale/status").json()["pollAfterMs"] <= poll_after_ms[1]
+
+
+def test_the_documented_codes_are_those_that_there_are(project_dir: Path):
+    table = (project_dir / "docs" / "api.md").read_text().partition("| code |")[2].partition("\n\n")[0]
+    documented = {
+        (code, int(status))
+        for codes, status in re.findall(r"^\| (`.*?) \| (\d+) \|", table, re.MULTILINE)
+        for code in re.findall(r"`(\w+)`", codes)
+    }
+
+    assert documented == {(code, int(status)) for code, status in HTTP_STATUS.items() if status != 200}
 
 
 def test_order_ids_carry_the_time_of_the_purchase(http: httpx.Client, open_sale: Sale):

@@ -46,6 +46,7 @@ def test_sales_of_one_name_get_addresses_of_their_own(capsys: pytest.CaptureFixt
     ("arguments", "reason"),
     [
         (["--stock", "0"], "total_stock: Ensure this value is greater than or equal to 1"),
+        (["--stock", "2147483648"], "total_stock: Ensure this value is less than or equal to 2147483647"),
         (["--starts", "tomorrow"], "'tomorrow' is not a time; write it like 2026-02-14T10:00:00Z"),
         (["--starts", "2026-13-01T00:00:00Z"], "is not a time"),
         (["--starts", "2026-02-14T10:00Z", "--ends", "2026-02-14T09:00Z"], "The end must be after the start"),

@@ -3,14 +3,17 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
+from django.urls import path
 
-from flashsale.lane import LaneRequest
+from flashsale.lane import Lane, LaneRequest
+from sales import store
+from sales.models import Sale
 from tests.servers import WebServer, free_port
 
 
@@ -69,15 +72,79 @@ def test_an_exception_is_a_logged_500_with_a_json_body(broken_server: WebServer)
 
 
 def test_a_body_that_does_not_arrive_is_a_408(server: WebServer):
-    host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(
-            b"POST /api/sale/purchase HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 20\r\n\r\n{"
-        )
+    request = (
+        b"POST /api/sale/purchase HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 20\r\n\r\n{"
+    )
+    with raw(server, request) as connection:
         answer = connection.recv(4096)
 
     assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_page_that_fails_is_a_500_and_so_is_one_whose_refusal_fails(broken_server: WebServer):
+    page = httpx.get(f"{broken_server.url}/broken-page")
+    refusal = httpx.get(f"{broken_server.url}/broken-refusal")
+
+    assert (page.status_code, "Something went wrong" in page.text) == (500, True)
+    assert (refusal.status_code, refusal.json()["code"]) == (500, "server_error")
+
+
+def raw(server: WebServer, request: bytes) -> socket.socket:
+    host, port = server.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=10)
+    connection.sendall(request)
+    return connection
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type", "body"),
+    [
+        ("/api/sale/purchase", b"application/json", b'{"userId":"cut"}'),
+        ("/", b"application/x-www-form-urlencoded", b"userId=cut@example.co"),
+    ],
+)
+def test_a_request_that_breaks_off_buys_nothing(
+    server: WebServer, open_sale: Sale, seen: Callable[[], None], path: str, media_type: bytes, body: bytes
+):
+    seen()
+    head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+
+    with raw(server, head % (path.encode(), media_type, len(body) + 1) + body):
+        time.sleep(0.2)
+    time.sleep(0.2)
+
+    assert store.client().hlen(store.key(open_sale.id, "purchases")) == 0
+
+
+def test_requests_that_do_not_end_hold_up_nobody_else(server: WebServer):
+    head = b"POST /admin/login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nx=1"
+    held = [raw(server, head) for _ in range(40)]
+    try:
+        time.sleep(0.3)
+        responses = [httpx.get(f"{server.url}/static/sales/icon.svg", timeout=3) for _ in range(4)]
+    finally:
+        for connection in held:
+            connection.close()
+
+    assert {response.status_code for response in responses} == {200}
+
+
+def test_a_body_for_django_arrives_whole(server: WebServer):
+    response = httpx.post(f"{server.url}/admin/login/", data={"username": "x" * 100_000, "password": "y"})
+
+    assert response.status_code == 403  # no CSRF token: Django has read it and refused it
+
+
+def test_a_header_that_looks_like_another_is_dropped():
+    request = LaneRequest(scope(headers=[(b"x-forwarded-for", b"192.0.2.7"), (b"x_forwarded_for", b"203.0.113.1")]))
+
+    assert request.META["HTTP_X_FORWARDED_FOR"] == "192.0.2.7"
+
+
+def test_a_view_that_endpoint_did_not_make_is_refused_at_the_start():
+    with pytest.raises(TypeError, match="is made by"):
+        Lane([path("x", lambda request: None)], None)  # type: ignore[arg-type,return-value]
 
 
 def test_requests_of_one_address_are_limited(broken_server: WebServer):

@@ -181,6 +181,15 @@ async def test_the_limit_counts_within_one_batch(open_sale: Sale, settings: Sett
     assert [answer.outcome for answer in answers][2:] == ["already_purchased", "rate_limited", "rate_limited"]
 
 
+@pytest.mark.parametrize("limit", [1, 3, 6, 7, 11, 97])
+async def test_all_attempts_of_a_period_may_come_at_once(open_sale: Sale, settings: Settings, limit: int):
+    settings.USER_RATE = Rate(limit, 10)
+
+    answers = await purchases._decide(open_sale.id, [Attempt("ada", "")] * (limit + 1))
+
+    assert [answer.outcome == "rate_limited" for answer in answers] == [False] * limit + [True]
+
+
 async def test_the_limit_lets_a_shopper_in_again_after_its_interval(open_sale: Sale, settings: Settings):
     settings.USER_RATE = Rate(5, 1)
     for _ in range(5):
