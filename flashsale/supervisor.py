@@ -1,6 +1,8 @@
 """Keep a few processes running, and end them together."""
 
+import contextlib
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -39,6 +41,13 @@ class Process:
 
     def exit_status(self) -> int | None:
         return self.popen.poll() if self.popen else None
+
+    def kill_group(self) -> None:
+        """Kill the process, and what it may have left running."""
+        if self.popen:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.popen.pid, signal.SIGKILL)
+            self.popen.wait()
 
     def signal(self, number: int) -> None:
         if self.popen and self.popen.poll() is None:
@@ -100,9 +109,7 @@ class Supervisor:
             while process.exit_status() is None and process.popen and time.monotonic() < deadline:
                 time.sleep(0.02)
         for process in self._processes:
-            process.signal(signal.SIGKILL)
-            if process.popen:
-                process.popen.wait()
+            process.kill_group()
 
 
 def _cause(status: int) -> str:
