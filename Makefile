@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 FIND_PYTHON = for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo "$$name"; exit; fi; done
 
-.PHONY: help run dev test lint format lock clean
+.PHONY: help run dev test faults mutants lint format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,12 @@ dev: $(VENV)/.installed  ## as run, with DEBUG and reload on change
 
 test: $(VENV)/.installed-dev lint  ## lint, types and the whole test suite
 	@$(BIN)/python -m pytest
+
+faults: $(VENV)/.installed-dev  ## break everything on purpose, N times (10), from SEED (1)
+	@$(BIN)/python -m tests.faults $(or $(N),10) $(or $(SEED),1)
+
+mutants: $(VENV)/.installed-dev  ## plant bugs, and expect the tests to catch each
+	@$(BIN)/python -m tests.mutants
 
 lint: $(VENV)/.installed-dev  ## check style and types
 	@$(BIN)/ruff check --quiet .

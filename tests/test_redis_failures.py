@@ -40,6 +40,10 @@ def buy(url: str, user_id: str, key: str = "") -> tuple[httpx.Response, float]:
     return response, time.monotonic() - started
 
 
+def scripts_run() -> int:
+    return store.client().info("commandstats")["cmdstat_evalsha"]["calls"]
+
+
 def assert_503(response: httpx.Response, code: str) -> None:
     assert response.status_code == 503
     assert response.headers["retry-after"] == "1"
@@ -54,11 +58,14 @@ def test_a_lost_answer_is_unknown_and_a_repeat_with_its_key_settles_it(
     seen()
     assert buy(proxied_server.url, "first")[0].status_code == 200
     httpx.get(f"{proxied_server.url}/api/sale/status")
+    sent_before = scripts_run()
     proxy.loses_answers = True
     try:
         response, seconds = buy(proxied_server.url, "ada", "key")
     finally:
         proxy.loses_answers = False
+    time.sleep(0.3)
+    assert scripts_run() == sent_before + 1
     settled, _ = buy(proxied_server.url, "ada", "key")
 
     assert_503(response, "unknown")

@@ -1,0 +1,96 @@
+"""A control: with `appendfsync everysec` on a slow disk a killed Redis loses acknowledged purchases; with ours it does not.
+
+It shows that the checks of the fault tests see a loss, and why the stronger setting is worth its price.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from flashsale import embedded_redis
+from sales import store
+
+# While one fsync is under way in the background, everysec puts off write(2) for up to two seconds.
+SLOW_FDATASYNC = """
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int fdatasync(int fd) { usleep(atoi(getenv("SLOW_MS")) * 1000); return syscall(SYS_fdatasync, fd); }
+"""
+
+SALE = 1
+NAMES = ("config", "stock", "purchases", "keys", "orders")
+KEYS = [store.key(SALE, name) for name in NAMES]
+
+
+@pytest.fixture(scope="module")
+def slow_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a library that slows the fdatasync of the process that it is preloaded into."""
+    if not shutil.which("gcc"):
+        message = "no gcc on PATH; on Debian: apt install gcc libc6-dev"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    directory = tmp_path_factory.mktemp("slow")
+    (directory / "slow.c").write_text(SLOW_FDATASYNC)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", "slow.so", "slow.c"], cwd=directory, check=True)
+    return directory / "slow.so"
+
+
+@pytest.fixture
+def start(slow_disk: Path, tmp_path: Path) -> Callable[..., tuple[subprocess.Popen[bytes], redis.Redis]]:
+    """Start a Redis with that appendfsync and that slow a disk."""
+
+    def start_it(appendfsync: str, slow_ms: int) -> tuple[subprocess.Popen[bytes], redis.Redis]:
+        command = [*embedded_redis.command(tmp_path), "--appendfsync", appendfsync]
+        environment = {**os.environ, "LD_PRELOAD": str(slow_disk), "SLOW_MS": str(slow_ms)}
+        process = subprocess.Popen(command, env=environment)
+        client = redis.Redis(unix_socket_path=str(embedded_redis.socket_path(tmp_path)))
+        while True:
+            try:
+                client.ping()
+                return process, client
+            except redis.RedisError:
+                time.sleep(0.02)
+
+    return start_it
+
+
+def acknowledged_until_killed(process: subprocess.Popen[bytes], client: redis.Redis, seconds: float) -> set[bytes]:
+    """Buy one after the other with the real script, kill the server, and return who had been told `purchased`."""
+    run_id = client.info("server")["run_id"]
+    config = {"starts_ms": 0, "ends_ms": 2**53, "paused": 0, "published": 1, "run_id": run_id}
+    client.hset(KEYS[0], mapping=config)
+    client.set(KEYS[1], 10**9)
+    buy = client.register_script(store.script("purchase").text)
+    acknowledged, ends = set(), time.monotonic() + seconds
+    while time.monotonic() < ends:
+        user_id = f"shopper-{len(acknowledged)}"
+        assert buy(keys=KEYS, args=[run_id, 0, 0, user_id, ""])[0] == b"purchased"
+        acknowledged.add(user_id.encode())
+    process.kill()
+    process.wait()
+    return acknowledged
+
+
+@pytest.mark.parametrize(
+    ("appendfsync", "slow_ms", "loses"), [("everysec", 5000, True), ("always", 20, False)], ids=["everysec", "always"]
+)
+def test_what_a_killed_redis_on_a_slow_disk_has_lost(
+    start: Callable[..., tuple[subprocess.Popen[bytes], redis.Redis]], appendfsync: str, slow_ms: int, loses: bool
+):
+    acknowledged = acknowledged_until_killed(*start(appendfsync, slow_ms), seconds=2.5)
+
+    process, client = start("always", 0)
+    lost = acknowledged - set(client.hkeys(KEYS[2]))
+    process.kill()
+    process.wait()
+
+    print(f"{appendfsync}: {len(lost)} of {len(acknowledged)} acknowledged purchases were lost")
+    assert len(acknowledged) > 50
+    assert bool(lost) is loses
