@@ -94,13 +94,18 @@ class WebServer:
 
 
 class LossyProxy:
-    """A TCP proxy to Redis's socket. While `loses_answers`, what the server says does not reach the client."""
+    """A TCP proxy to Redis's socket that can lose what the server says on the connections that are open."""
 
     def __init__(self) -> None:
-        self.loses_answers = False
+        self._open: set[socket.socket] = set()
+        self._muted: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def mute(self) -> None:
+        """From now on no answer reaches the connections that are open now; new ones are not touched."""
+        self._muted |= self._open
 
     def _accept(self) -> None:
         while True:
@@ -110,17 +115,19 @@ class LossyProxy:
                 return
             server = socket.socket(socket.AF_UNIX)
             server.connect(str(settings.VAR_DIR / "redis.sock"))
-            threading.Thread(target=self._copy, args=(client, server, False), daemon=True).start()
-            threading.Thread(target=self._copy, args=(server, client, True), daemon=True).start()
+            self._open.add(client)
+            threading.Thread(target=self._copy, args=(client, server), daemon=True).start()
+            threading.Thread(target=self._copy, args=(server, client), daemon=True).start()
 
-    def _copy(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
         try:
             while data := source.recv(65536):
-                if not (is_answer and self.loses_answers):
+                if target not in self._muted:
                     target.sendall(data)
         except OSError:
             pass
         finally:
+            self._open -= {source, target}
             for end in (source, target):
                 end.close()
 

@@ -1,4 +1,4 @@
-"""A control: with `appendfsync everysec` on a slow disk a killed Redis loses acknowledged purchases; with ours it does not.
+"""A control: `appendfsync everysec` on a slow disk loses acknowledged purchases when Redis is killed; ours does not.
 
 It shows that the checks of the fault tests see a loss, and why the stronger setting is worth its price.
 """
