@@ -228,7 +228,7 @@ MUTANTS = {
                 "        if False:\n            pipeline.sadd",
             ),
         ),
-        "tests/test_continuity.py tests/test_model.py",
+        "tests/test_continuity.py",
     ),
     "restoring lets order numbers start again": Mutant(
         (("sales/restoring.py", "    if newest > last:\n", "    if False:\n"),), "tests/test_continuity.py"
