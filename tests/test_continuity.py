@@ -125,6 +125,7 @@ def test_restoring_brings_back_every_purchase_the_keys_and_the_stock(
     assert "7 of 10 remaining" in printed
     assert store.client().hgetall(store.key(sold_sale.id, "purchases")) == before
     assert buy(sold_sale, "ada", "new") == ["replayed", "purchased"]
+    assert asyncio.run(purchases.buy(sold_sale.id, "stranger", "key of ada")).outcome == "idempotency_key_reused"
     run_once(consumer_name())
     assert audit(sold_sale).drift == {}
 
