@@ -9,6 +9,7 @@ from django.db import DatabaseError
 
 from sales import store
 from sales.audit import ADVICE, Audit, audit, repair
+from sales.management.arguments import sale_of
 from sales.models import Sale
 
 
@@ -21,9 +22,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, slug: str | None, **options: Any) -> None:
-        sales = Sale.objects.filter(slug=slug) if slug else Sale.objects.all()
-        if slug and not sales:
-            raise CommandError(f"There is no sale {slug!r}. There are: {', '.join(_slugs()) or 'none'}.")
+        sales = [sale_of(slug)] if slug else list(Sale.objects.all())
         try:
             repairs = {sale.slug: repair(sale) for sale in sales} if options["repair"] else {}
             audits = [audit(sale) for sale in sales]
@@ -38,10 +37,6 @@ class Command(BaseCommand):
             self.stdout.write("\n".join(map(_text, audits)))
         if any(result.drift for result in audits):
             raise SystemExit(1)
-
-
-def _slugs() -> list[str]:
-    return list(Sale.objects.values_list("slug", flat=True))
 
 
 def _text(result: Audit) -> str:

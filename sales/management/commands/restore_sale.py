@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from sales import store
-from sales.models import Sale
+from sales.management.arguments import sale_of
 from sales.restoring import restore
 
 
@@ -18,10 +18,7 @@ class Command(BaseCommand):
         parser.add_argument("slug", help="the sale")
 
     def handle(self, *args: Any, slug: str, **options: Any) -> None:
-        sale = Sale.objects.filter(slug=slug).first()
-        if sale is None:
-            known = ", ".join(Sale.objects.values_list("slug", flat=True)) or "none"
-            raise CommandError(f"There is no sale {slug!r}. There are: {known}.")
+        sale = sale_of(slug)
         try:
             done = restore(sale)
         except (store.RedisError, DatabaseError) as error:
