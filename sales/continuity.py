@@ -4,6 +4,7 @@ A server that has started again may have lost data: an older backup, a failover,
 therefore decides only for the run of the server that was last checked, and `confirm` is that check.
 """
 
+import time
 from typing import Any
 
 from sales import store
@@ -13,25 +14,23 @@ from sales.models import Order, Sale
 COMPARED_ORDERS = 1_000
 
 
-def confirm(sale_id: int, run_id: str, newest_seen: str = "") -> str:
+def confirm(sale_id: int, run_id: str, newest_seen: str = "", *, grace_seconds: float = 0) -> str:
     """Compare a sale in Redis with SQL. When nothing is missing, note `run_id`, so that the sale goes on; return "".
 
     Otherwise close the sale and return the reason. `newest_seen` is the newest order_id that the caller knows of, which
-    SQL may not have yet. Safe to repeat and to run in several processes. Raises store.RedisError and
-    django.db.DatabaseError; the sale then stays as it is, unchecked.
+    SQL may not have yet; for `grace_seconds` other workers may object with theirs. Safe to repeat and to run in several
+    processes. Raises store.RedisError and django.db.DatabaseError; the sale then stays as it is, unchecked.
     """
     config = store.key(sale_id, "config")
     sale = Sale.objects.filter(pk=sale_id).first()
     reason = _what_is_missing(sale, newest_seen) if sale else "SQL does not know this sale. Check DATABASE_URL."
-    client = store.client()
     if reason:
-        client.hset(config, "closed", f"{run_id} {reason}")
-    else:
-        pipeline = client.pipeline(transaction=True)
-        pipeline.hset(config, "run_id", run_id)
-        pipeline.hdel(config, "closed")
-        pipeline.execute()
-    return reason
+        store.client().hset(config, "closed", f"{run_id} {reason}")
+        return reason
+    time.sleep(grace_seconds)
+    if not store.run_script_blocking("confirm", [config], [run_id]):
+        return "Another worker has found that data is missing."
+    return ""
 
 
 def closed_reason(config: dict[str, str]) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -57,9 +58,18 @@ async def find(sale_id: int, user_id: str, *, deadline: float | None = None) -> 
         raise store.Unavailable(*error.args) from error
 
 
-def newest_order(sale_id: int) -> str:
-    """Return the order_id of the latest purchase that this worker has answered, or ""."""
-    return _newest_orders().get(sale_id, "")
+@dataclass
+class Known:
+    """What this worker knows of a sale in Redis: the publication (`epoch`), the run of the server that it knows to hold
+    all that it has answered, and the newest order_id that it has answered. All empty before the first look."""
+
+    epoch: str = ""
+    run_id: str = ""
+    newest_order: str = ""
+
+
+def known(sale_id: int) -> Known:
+    return _known().setdefault(sale_id, Known())
 
 
 def purchased_ms(order_id: str) -> int:
@@ -79,7 +89,9 @@ async def _decide(sale_id: int, attempts: Sequence[Attempt]) -> list[Purchase]:
         limit, period_us = settings.USER_RATE.limit, settings.USER_RATE.period_seconds * 1_000_000
         keys += [store.key(sale_id, f"ratelimit:{attempt.user_id}") for attempt in attempts]
     words = [word for attempt in attempts for word in attempt]
-    reply = await store.run_script("purchase", keys, (store.RUN_ID, limit, period_us, *words))
+    reply = await store.run_script(
+        "purchase", keys, (store.RUN_ID, limit, period_us, *words), run_id=known(sale_id).run_id
+    )
     purchases = [
         Purchase(outcome, retry_after_seconds=-(-number // 1000))
         if outcome == "rate_limited"
@@ -87,7 +99,7 @@ async def _decide(sale_id: int, attempts: Sequence[Attempt]) -> list[Purchase]:
         for outcome, order_id, number in zip(map(bytes.decode, reply[::3]), reply[1::3], reply[2::3], strict=True)
     ]
     if won := [purchase.order_id for purchase in purchases if purchase.outcome == "purchased"]:
-        _newest_orders()[sale_id] = won[-1]
+        known(sale_id).newest_order = won[-1]
     return purchases
 
 
@@ -97,7 +109,7 @@ async def _search(sale_id: int, user_ids: Sequence[str]) -> list[str | None]:
 
 
 @per_loop
-def _newest_orders() -> dict[int, str]:
+def _known() -> dict[int, Known]:
     return {}
 
 

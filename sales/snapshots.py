@@ -169,14 +169,20 @@ async def _why_closed(sale_id: int, config: dict[str, str], stock: bytes | None,
         return "Redis has lost the details of the sale"
     if continuity.is_closed_for(config, run_id):
         return continuity.closed_reason(config)
-    if config["run_id"] == run_id:
-        return ""
-    return await asyncio.to_thread(_confirm, sale_id, run_id, purchases.newest_order(sale_id))
+    known = purchases.known(sale_id)
+    if known.epoch != config["epoch"]:  # published for the first time, or restored: what was answered before is settled
+        known.epoch, known.newest_order = config["epoch"], ""
+    # Another worker's comparison is not enough: it does not know what this one has answered.
+    is_compared = config["run_id"] == run_id and (not known.newest_order or known.run_id == run_id)
+    reason = "" if is_compared else await asyncio.to_thread(_confirm, sale_id, run_id, known.newest_order)
+    if not reason:
+        known.run_id = run_id
+    return reason
 
 
 def _confirm(sale_id: int, run_id: str, newest_seen: str) -> str:
     try:
-        return continuity.confirm(sale_id, run_id, newest_seen)
+        return continuity.confirm(sale_id, run_id, newest_seen, grace_seconds=OLDEST_SECONDS)
     except (DatabaseError, store.RedisError) as error:
         return f"Redis has started again, and could not be compared with SQL: {error}"
     finally:

@@ -105,9 +105,10 @@ async def _learn_run_id(connection: Any) -> None:
     connection.run_id = info.partition(b"run_id:")[2].partition(b"\r")[0].decode()
 
 
-async def call(*commands: tuple[Any, ...]) -> list[Any]:
+async def call(*commands: tuple[Any, ...], run_id: str = "") -> list[Any]:
     """Send commands in one write and return their replies, in order. Never sends anything twice.
 
+    With a `run_id` they go to that run of the server or to none.
     Raises Unavailable when Redis did not take them, Unknown when it may have.
     """
     pool = _pool()
@@ -117,6 +118,9 @@ async def call(*commands: tuple[Any, ...]) -> list[Any]:
         raise Unavailable(f"no connection to Redis: {error}") from error
     intact = False
     try:
+        if run_id and run_id != connection.run_id:
+            intact = True
+            raise Unavailable("UNCHECKED Redis has started again")
         addressed = [[connection.run_id if word is RUN_ID else word for word in command] for command in commands]
         await connection.send_packed_command(connection.pack_commands(addressed))
         replies = [await _read(connection) for _ in commands]
@@ -150,8 +154,8 @@ def _meaning(reply: redis.RedisError) -> Exception:
     return Unavailable(f"Redis refused: {reply}") if refused else Unknown(f"Redis failed: {reply}")
 
 
-async def run_script(name: str, keys: Iterable[str], args: Iterable[Any]) -> Any:
-    """Run a script and return its reply. Raises as `call` does.
+async def run_script(name: str, keys: Iterable[str], args: Iterable[Any], *, run_id: str = "") -> Any:
+    """Run a script and return its reply. Takes `run_id`, and raises, as `call` does.
 
     A script that Redis does not have did not run: it is loaded, and then sent again.
     """
@@ -159,7 +163,7 @@ async def run_script(name: str, keys: Iterable[str], args: Iterable[Any]) -> Any
     keys = list(keys)
     command = ("EVALSHA", source.sha, len(keys), *keys, *args)
     try:
-        (reply,) = await call(command)
+        (reply,) = await call(command, run_id=run_id)
     except NoScriptError:
-        _, reply = await call(("SCRIPT", "LOAD", source.text), command)
+        _, reply = await call(("SCRIPT", "LOAD", source.text), command, run_id=run_id)
     return reply

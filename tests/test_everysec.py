@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -64,11 +65,12 @@ def start(slow_disk: Path, tmp_path: Path) -> Callable[..., tuple[subprocess.Pop
 def acknowledged_until_killed(process: subprocess.Popen[bytes], client: redis.Redis, seconds: float) -> set[bytes]:
     """Buy one after the other with the real script, kill the server, and return who had been told `purchased`."""
     run_id = client.info("server")["run_id"]
-    config = {"starts_ms": 0, "ends_ms": 2**53, "paused": 0, "published": 1, "run_id": run_id}
+    config: dict[Any, Any] = {"starts_ms": 0, "ends_ms": 2**53, "paused": 0, "published": 1, "run_id": run_id}
     client.hset(KEYS[0], mapping=config)
     client.set(KEYS[1], 10**9)
     buy = client.register_script(store.script("purchase").text)
-    acknowledged, ends = set(), time.monotonic() + seconds
+    acknowledged: set[bytes] = set()
+    ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         user_id = f"shopper-{len(acknowledged)}"
         assert buy(keys=KEYS, args=[run_id, 0, 0, user_id, ""])[0] == b"purchased"

@@ -273,7 +273,7 @@ async def test_a_purchase_is_found(open_sale: Sale):
 def test_the_header_of_the_purchase_script_tells_the_keys_of_its_call(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     calls: list[list[str]] = []
 
-    async def watched(name: str, keys: list[str], args: tuple) -> list:
+    async def watched(name: str, keys: list[str], args: tuple, *, run_id: str) -> list:
         calls.append(keys)
         return []
 

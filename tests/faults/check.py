@@ -1,0 +1,146 @@
+"""The one checker: what must be true after any fault, or what is not."""
+
+import hashlib
+import json
+import time
+from collections import Counter, defaultdict
+from typing import Any, NamedTuple
+
+from tests.faults.load import Answer, Load
+from tests.faults.stage import SLUG, Stage
+
+ANSWERED_WITHIN_SECONDS = 3.0
+# The writer takes a dead writer's entries over after 5 s, and up to 10 s later when Redis's clock went back that far.
+DRAINED_WITHIN_SECONDS = 25.0
+CODES = {
+    200: {"purchased"},
+    409: {"already_purchased", "sold_out"},
+    503: {"unavailable", "unknown"},
+    0: {"unknown"},
+}
+
+Purchase = tuple[str, str]
+
+
+class Loss(NamedTuple):
+    """What Redis no longer had when it came back, of what shoppers or SQL knew, and what SQL knew then."""
+
+    lost: set[Purchase]
+    in_sql: set[Purchase]
+
+
+class Complaints(list[str]):
+    """What is wrong, in words."""
+
+    def unless(self, is_right: bool, words: str, *examples: Any) -> None:
+        if not is_right:
+            self.append(f"{words}: {', '.join(map(str, examples[:5]))}" if examples else words)
+
+
+def complaints(stage: Stage, load: Load, loss: Loss | None = None, *, may_drop: bool = False) -> Complaints:
+    """Settle what is unknown, wait for the order writer, and return what is wrong. The load has stopped.
+
+    `loss` is given after a fault that takes data from Redis; `may_drop` allows broken connections.
+    """
+    found = Complaints()
+    _settle(load, found)
+    _drain(stage, found)
+    _check_answers(load.answers, found, may_drop=may_drop)
+    held = {user_id: value.split(" ") for user_id, value in stage.redis.hgetall(stage.key("purchases")).items()}
+    purchases = {user_id: words[0] for user_id, words in held.items()}
+    _check_purchases(load.answers, held, loss, found)
+    _check_stock(stage, len(purchases), load.answers, loss, found)
+    _check_places(stage, purchases, loss, found)
+    return found
+
+
+def _settle(load: Load, found: Complaints) -> None:
+    """Repeat, once and with its key, each attempt whose latest answer is `unknown`."""
+    latest = {(answer.user_id, answer.key): answer for answer in list(load.answers)}
+    client = load.client()
+    for (user_id, key), answer in latest.items():
+        if answer.code == "unknown":
+            settled = client.buy(user_id, key)
+            load.answers.append(settled)
+            found.unless(settled.status in (200, 409), "an unknown answer was not settled by one retry", settled)
+    client.close()
+
+
+def _drain(stage: Stage, found: Complaints) -> None:
+    """Wait until the order writers have moved and acknowledged everything."""
+    deadline = time.monotonic() + DRAINED_WITHIN_SECONDS
+    while (waiting := _waiting(stage)) != (0, False):
+        if time.monotonic() > deadline:
+            found.append(f"not drained: {waiting[0]} entries are pending, undelivered: {waiting[1]}")
+            return
+        time.sleep(0.05)
+
+
+def _waiting(stage: Stage) -> tuple[int, bool]:
+    """Return how many entries are pending, and whether some are not delivered yet."""
+    client, stream = stage.redis, stage.key("orders")
+    (group,) = client.xinfo_groups(stream)
+    return group["pending"], bool(client.xrange(stream, min=f"({group['last-delivered-id']}", count=1))
+
+
+def _check_answers(answers: list[Answer], found: Complaints, *, may_drop: bool) -> None:
+    slow = [answer for answer in answers if answer.seconds > ANSWERED_WITHIN_SECONDS]
+    found.unless(not slow, f"{len(slow)} answers took more than {ANSWERED_WITHIN_SECONDS} s", *slow)
+    wrong = [answer for answer in answers if answer.code not in CODES.get(answer.status, ())]
+    found.unless(not wrong, f"{len(wrong)} answers that no shopper should get", *wrong)
+    dropped = [answer for answer in answers if answer.status == 0]
+    found.unless(may_drop or not dropped, f"{len(dropped)} connections broke", *dropped)
+
+
+def _check_purchases(answers: list[Answer], held: dict[str, list[str]], loss: Loss | None, found: Complaints) -> None:
+    """Acknowledged ⊆ purchases ⊆ attempted, and what was refused was not bought."""
+    forgivable = loss.lost - loss.in_sql if loss else set()
+    purchases = {user_id: words[0] for user_id, words in held.items()}
+    told = {(answer.user_id, answer.order_id) for answer in answers if answer.order_id}
+    missing = [(user, order_id) for user, order_id in told - forgivable if purchases.get(user) != order_id]
+    found.unless(not missing, f"{len(missing)} acknowledged purchases are not there", *missing)
+    if loss:
+        missing = [(user, order_id) for user, order_id in loss.in_sql if purchases.get(user) != order_id]
+        found.unless(not missing, f"{len(missing)} orders are not purchases after restore_sale", *missing)
+
+    codes: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for answer in answers:
+        codes[answer.user_id, _digest(answer.key)].add(answer.code)
+    strange = [user_id for user_id, words in held.items() if (user_id, words[2]) not in codes]
+    found.unless(not strange, f"{len(strange)} purchases that nobody attempted", *strange)
+    refused = [user for user, words in held.items() if not codes[user, words[2]] & {"purchased", "unknown"}]
+    found.unless(not refused, f"{len(refused)} purchases by attempts that were refused", *refused)
+
+    order_ids = Counter(purchases.values())
+    found.unless(len(order_ids) == len(purchases), "an order_id was given twice", *order_ids.most_common(3))
+
+
+def _check_stock(stage: Stage, sold: int, answers: list[Answer], loss: Loss | None, found: Complaints) -> None:
+    stock, total = int(stage.redis.get(stage.key("stock"))), stage.total_stock
+    found.unless(stock + sold == total, f"stock {stock} + purchases {sold} != total {total}")
+    found.unless(stock >= 0, f"the stock is {stock}")
+    if not loss:
+        is_undersold = stock > 0 and any(answer.code == "sold_out" for answer in answers)
+        found.unless(not is_undersold, f"shoppers heard sold_out, and {stock} units are left")
+
+
+def _check_places(stage: Stage, purchases: dict[str, str], loss: Loss | None, found: Complaints) -> None:
+    """Orders = purchases, one per shopper, and the audit of the product finds the same."""
+    orders = stage.orders()
+    differing = set(orders) ^ set(purchases.items())
+    found.unless(not differing, f"{len(differing)} orders differ from purchases", *differing)
+    found.unless(len(orders) == len({user for user, _ in orders}), "SQL holds two orders of one shopper")
+    aside = stage.database.query("SELECT count(*) FROM sales_quarantine WHERE sale_id = %s", stage.sale_id)[0][0]
+    expected = stage.malformed_entries
+    found.unless(aside == expected, f"{aside} entries are in quarantine instead of {expected}")
+    (audit,) = json.loads(stage.manage("audit_sale", SLUG, "--json", may_fail=True))
+    allowed = {"entries_in_quarantine"} if expected else set()
+    if loss:  # restore_sale brings purchases back from SQL, not into the stream
+        allowed.add("purchases_missing_in_stream")
+    drift = set(audit["drift"]) - allowed
+    found.unless(not drift, "the audit finds drift", audit["drift"])
+
+
+def _digest(key: str) -> str:
+    """Return what Redis remembers of an Idempotency-Key."""
+    return hashlib.blake2b(key.encode(), digest_size=12).hexdigest()

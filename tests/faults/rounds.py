@@ -1,0 +1,110 @@
+"""One round: a stage, load, one fault, and the checker. A round's seed says all that was chosen in it."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.check import Complaints, Loss, complaints
+from tests.faults.load import Load
+from tests.faults.programs import PROJECT_DIR
+from tests.faults.stage import SLUG, Plan, Stage
+
+OPEN_AGAIN_WITHIN_SECONDS = 3.0
+# By then every worker has looked at what Redis holds now.
+NOTICED_AFTER_SECONDS = 1.5
+
+PLAIN = Plan()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is broken, and what to expect while it is.
+
+    `run` breaks it and returns once it is whole again. One of `shows` must be among the answers meanwhile, so that a
+    fault that misses its mark does not pass for one that was survived. `needs_purchases` keeps the sale from selling
+    out before, as `shows` does.
+    """
+
+    run: Callable[[Stage, random.Random], None]
+    plan: Plan = PLAIN
+    shows: frozenset[str] = frozenset()
+    needs_purchases: bool = False
+    loses_data: bool = False
+    drops_connections: bool = False
+    is_short: bool = True
+
+
+def play(name: str, fault: Fault, number: int, *, project_dir: Path = PROJECT_DIR) -> str:
+    """Play one round and return what shoppers heard in it.
+
+    Raises AssertionError, with the seed that replays it, when something is wrong after it.
+    """
+    rng = random.Random(f"{name}:{number}")
+    is_plenty = fault.shows or fault.needs_purchases or rng.random() < 0.7
+    total_stock = 10_000 if is_plenty else rng.randrange(50, 400)
+    with Stage(fault.plan, total_stock, rng, project_dir) as stage:
+        load = stage.load()
+        found = _survive(fault, stage, load, rng)
+        if found:
+            words = "\n  ".join(found)
+            logs = "\n".join(stage.log(log) for log in ("web.log", "writer.log", "redis/redis.log"))
+            raise AssertionError(f"after {name}:\n  {words}\n{logs}\nreplay: make faults N=1 SEED={name}:{number}")
+    heard = Counter(answer.code for answer in load.answers)
+    return ", ".join(f"{count} {code}" for code, count in heard.most_common())
+
+
+def _survive(fault: Fault, stage: Stage, load: Load, rng: random.Random) -> Complaints:
+    found, loss = Complaints(), None
+    load.start()
+    try:
+        time.sleep(rng.uniform(0.4, 0.8))
+        began = time.monotonic()
+        fault.run(stage, rng)
+        if fault.loses_data:
+            loss = _find_loss(stage, load, found)
+        found.unless(_is_open_again(load), f"the sale was not open again {OPEN_AGAIN_WITHIN_SECONDS} s after the fault")
+        if found:
+            return found
+        opened = time.monotonic()
+        time.sleep(rng.uniform(0.4, 0.8))
+    finally:
+        load.stop()
+    codes = {answer.code for answer in load.answers if answer.began + answer.seconds > began}
+    found.unless(not fault.shows or bool(codes & fault.shows), f"the fault did not show: answers were {codes}")
+    answered = any(answer.status in (200, 409) for answer in load.since(opened))
+    found.unless(answered, "nobody got an answer after the fault")
+    return Complaints(found + complaints(stage, load, loss, may_drop=fault.drops_connections))
+
+
+def _is_open_again(load: Load) -> bool:
+    client, deadline = load.client(), time.monotonic() + OPEN_AGAIN_WITHIN_SECONDS
+    while not (is_open := client.sale_is_open()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    client.close()
+    return is_open
+
+
+def _find_loss(stage: Stage, load: Load, found: Complaints) -> Loss:
+    """Return what Redis has lost. It must have been noticed: nothing sold, and the sale closed until it is restored."""
+    time.sleep(NOTICED_AFTER_SECONDS)
+    client = load.client()
+    is_open = client.sale_is_open()
+    client.close()
+    told = {
+        (answer.user_id, answer.order_id)
+        for answer in list(load.answers)
+        if answer.order_id and answer.began < stage.data_lost_at
+    }
+    in_sql = set(stage.orders())
+    # Read last: where nothing was lost, shoppers go on buying.
+    held = {(user, value.split(" ")[0]) for user, value in stage.redis.hgetall(stage.key("purchases")).items()}
+    lost = (told | in_sql) - held
+    sold = [answer for answer in load.since(stage.data_lost_at) if answer.status == 200]
+    found.unless(not (lost and is_open), f"{len(lost)} purchases are lost, and the sale is open", *lost)
+    found.unless(not (lost and sold), f"{len(lost)} purchases are lost, and {len(sold)} were sold after", *sold)
+    if not is_open:
+        stage.manage("restore_sale", SLUG)
+    return Loss(lost, in_sql)

@@ -1,0 +1,70 @@
+"""Controls: the same rounds, on copies of the project with a planted bug. The checker must see each."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.faults.programs import PROJECT_DIR
+from tests.faults.rounds import play
+from tests.faults.table import FAULTS
+
+
+class Bug(NamedTuple):
+    """A change to one file of the project, the fault that brings it to light, and a piece of the complaint."""
+
+    file: str
+    right: str
+    wrong: str
+    fault: str
+    complaint: str
+
+
+BUGS = {
+    "stock_is_taken_twice": Bug(
+        "sales/lua/purchase.lua",
+        "redis.call('SET', KEYS[2], remaining)",
+        "redis.call('SET', KEYS[2], remaining - 1)",
+        "redis_scripts_flushed",
+        "!= total",
+    ),
+    "a_lost_answer_is_called_a_refusal": Bug(
+        "sales/store.py",
+        'raise Unknown(f"the answer from Redis did not arrive',
+        'raise Unavailable(f"the answer from Redis did not arrive',
+        "redis_answers_lost",
+        "purchases by attempts that were refused",
+    ),
+    "an_older_copy_is_believed": Bug(
+        "sales/continuity.py",
+        "    client = store.client()\n    if reason:",
+        '    client, reason = store.client(), ""\n    if reason:',
+        "redis_replaced_by_older_copy",
+        "purchases are lost, and the sale is open",
+    ),
+    "orders_are_acknowledged_before_commit": Bug(
+        "sales/orders.py",
+        "    with transaction.atomic():\n        reasons |= insert(rows)",
+        "    if entries:\n"
+        '        store.client().xack(store.key(sale_id, "orders"), store.WRITERS, *dict(entries))\n'
+        "    with transaction.atomic():\n        reasons |= insert(rows)",
+        "writer_killed_before_commit",
+        "orders differ from purchases",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_the_checker_sees_that(name: str, tmp_path: Path):
+    bug = BUGS[name]
+    for part in ("flashsale", "sales", "static", "templates"):
+        shutil.copytree(PROJECT_DIR / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("manage.py", "requirements.txt"):
+        shutil.copy2(PROJECT_DIR / part, tmp_path / part)
+    path = tmp_path / bug.file
+    assert path.read_text().count(bug.right) == 1, "the bug does not fit the code any more"
+    path.write_text(path.read_text().replace(bug.right, bug.wrong))
+
+    with pytest.raises(AssertionError, match=bug.complaint):
+        play(bug.fault, FAULTS[bug.fault], 1, project_dir=tmp_path)

@@ -1,0 +1,99 @@
+"""A PostgreSQL server of the tests' own, in a temporary directory that goes with it."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+
+from flashsale.supervisor import die_with_parent
+from tests.servers import free_port
+
+_USER = "flashsale"
+# With every character that would be wrong in a URL if it were not quoted.
+_PASSWORD = "p@ss/w:rd?#%20"
+
+
+def find_binaries() -> Path | None:
+    """Return the directory that holds initdb, postgres and pg_ctl, or None."""
+    candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
+    if pg_config := shutil.which("pg_config"):
+        told = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=True)
+        candidates.insert(0, Path(told.stdout.strip()))
+    if initdb := shutil.which("initdb"):
+        candidates.append(Path(initdb).parent)
+    names = ("initdb", "postgres", "pg_ctl")
+    return next((path for path in candidates if all((path / name).exists() for name in names)), None)
+
+
+class PostgresServer:
+    """One server on a free port of 127.0.0.1, as durable as it comes. It refuses to be root: then it is `postgres`."""
+
+    def __init__(self, binaries: Path):
+        self.port = free_port()
+        self._binaries = binaries
+        self._directory = Path(tempfile.mkdtemp(prefix="flashsale-postgres-"))
+        self._data = self._directory / "data"
+        self._identity: dict[str, Any] = {}
+        if os.getuid() == 0:
+            account = pwd.getpwnam("postgres")
+            os.chown(self._directory, account.pw_uid, account.pw_gid)
+            self._identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        return self._directory / "log"
+
+    def url(self, database: str) -> str:
+        return f"postgres://{_USER}:{quote(_PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        password_file = self._directory / "password"
+        password_file.write_text(_PASSWORD)
+        password_file.chmod(0o644)
+        self._run(
+            "initdb", "--username", _USER, "--pwfile", str(password_file), "--auth=scram-sha-256", "--encoding=UTF8"
+        )
+        options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self._directory}
+        command = [str(self._binaries / "postgres"), "-D", str(self._data)]
+        command += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        with self.log.open("wb") as log:
+            self._popen = popen = subprocess.Popen(
+                command, cwd=self._directory, stderr=log, preexec_fn=die_with_parent, **self._identity
+            )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                psycopg.connect(self.url("postgres")).close()
+                return
+            except psycopg.OperationalError:
+                assert popen.poll() is None, self.log.read_text()
+                assert time.monotonic() < deadline, self.log.read_text()
+                time.sleep(0.05)
+
+    def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run one statement outside a transaction, and return its rows."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def stop(self) -> None:
+        """End the server, also a start that failed, and remove what it wrote."""
+        try:
+            if self._popen:
+                self._run("pg_ctl", "stop", "-m", "fast")
+                self._popen.wait(timeout=10)
+        finally:
+            shutil.rmtree(self._directory)
+
+    def _run(self, name: str, *arguments: str) -> None:
+        command = [str(self._binaries / name), "-D", str(self._data), *arguments]
+        done = subprocess.run(command, cwd=self._directory, capture_output=True, text=True, **self._identity)
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,98 @@
+"""DATABASE_URL leads everything to PostgreSQL: a real server that is started here."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from sales import purchases, store
+from tests.postgresql import PostgresServer, find_binaries
+from tests.servers import RedisServer
+
+# The tests that touch the database, as far as its kind can matter.
+FILES = [
+    f"tests/test_{name}.py"
+    for name in ("orders", "audit", "publishing", "commands", "admin", "continuity", "model", "shoppers")
+]
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgresServer]:
+    binaries = find_binaries()
+    if binaries is None:
+        message = "PostgreSQL's server is not installed; on Debian: apt install postgresql"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    server = PostgresServer(binaries)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+def run(project_dir: Path, *arguments: str, **environment: str) -> str:
+    """Run Python with these arguments and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=project_dir,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_tests_pass_on_postgresql(postgresql: PostgresServer, project_dir: Path):
+    run(
+        project_dir,
+        *("-m", "pytest", "-p", "no:cacheprovider", "--create-db", "--reuse-db", *FILES),
+        FLASHSALE_TEST_DATABASE_URL=postgresql.url("suite"),
+    )
+
+    # What was rolled back counts, too.
+    ((inserted,),) = postgresql.execute(
+        "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'sales_order'", database="test_suite"
+    )
+    assert inserted > 100
+
+
+def test_a_sale_from_migration_to_restoration(postgresql: PostgresServer, redis_server: RedisServer, project_dir: Path):
+    postgresql.execute("CREATE DATABASE flashsale")
+
+    def manage(*arguments: str) -> str:
+        return run(
+            project_dir,
+            *("manage.py", *arguments),
+            DATABASE_URL=postgresql.url("flashsale"),
+            REDIS_URL=settings.REDIS_URL,
+        )
+
+    def buy(*user_ids: str) -> list[str]:
+        async def all_of_them() -> list[str]:
+            return [(await purchases.buy(sale["id"], user_id)).outcome for user_id in user_ids]
+
+        return asyncio.run(all_of_them())
+
+    manage("migrate")
+    sale = json.loads(manage("create_sale", "--name", "Widget", "--stock", "3"))
+    assert buy("ada", "žofie", "ada") == ["purchased", "purchased", "already_purchased"]
+    assert manage("write_orders", "--once") == "2 orders written.\n"
+    assert "no drift" in manage("audit_sale")
+    store.client().flushall()
+    assert "1 of 3 remaining" in manage("restore_sale", sale["slug"])
+    assert buy("ada", "eve", "kim") == ["already_purchased", "purchased", "sold_out"]
+    assert manage("write_orders", "--once") == "1 orders written.\n"
+    assert "no drift" in manage("audit_sale")
+
+    rows = postgresql.execute("SELECT user_id, remaining_stock FROM sales_order ORDER BY order_id", "flashsale")
+    assert rows == [("ada", 2), ("žofie", 1), ("eve", 0)]
