@@ -49,6 +49,7 @@ class InRedis:
     last_position: Position = (0, 0)
     is_checked: bool = False
     is_closed: bool = False
+    is_closed_in_this_run: bool = False
     is_half_restored: bool = False
 
 
@@ -149,7 +150,7 @@ class Model:
         }
 
     def restart(self) -> None:
-        self.redis.is_checked = False
+        self.redis.is_checked = self.redis.is_closed_in_this_run = False
 
     def lose_everything(self) -> None:
         self.redis = InRedis()
@@ -173,8 +174,12 @@ class Model:
             or any(position(order_id) > redis.last_position for order_id in known)
         )
 
+    def may_open(self, newest_seen: str) -> bool:
+        """Return whether the sale goes on after a comparison: what was closed in one run stays closed in it."""
+        return not self.is_missing_something(newest_seen) and not self.redis.is_closed_in_this_run
+
     def confirm(self, is_open: bool) -> None:
-        self.redis.is_closed = not is_open
+        self.redis.is_closed = self.redis.is_closed_in_this_run = not is_open
         if is_open:
             self.redis.is_checked, self.redis.is_half_restored = True, False
 
@@ -182,7 +187,7 @@ class Model:
         """Do the first half of a restoration: every purchase is in Redis and nothing is open."""
         self.write(takes_over=True)
         redis = self.redis
-        redis.is_closed = redis.is_half_restored = True
+        redis.is_closed = redis.is_closed_in_this_run = redis.is_half_restored = True
         redis.purchases |= self.orders
         redis.keys |= {order.key for order in self.orders.values() if order.key}
         redis.last_position = max(
@@ -194,4 +199,5 @@ class Model:
         redis = self.redis
         self.epoch = redis.epoch = epoch
         redis.setup, redis.stock = self.setup, max(0, self.setup.total - len(redis.purchases))
-        redis.is_checked, redis.is_closed, redis.is_half_restored = True, False, False
+        redis.is_checked = True
+        redis.is_closed = redis.is_closed_in_this_run = redis.is_half_restored = False

@@ -206,7 +206,7 @@ class FlashSale(RuleBasedStateMachine):
         newest_seen = self.newest_answered if knows_the_newest else ""
         is_open = continuity.confirm(self.sale.id, store.run_id_blocking(), newest_seen) == ""
         if not self.model.redis.is_half_restored:
-            assert is_open == (not self.model.is_missing_something(newest_seen))
+            assert is_open == self.model.may_open(newest_seen)
         self.model.confirm(is_open)
 
     @precondition(when_whole)

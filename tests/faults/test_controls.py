@@ -38,8 +38,8 @@ BUGS = {
     ),
     "an_older_copy_is_believed": Bug(
         "sales/continuity.py",
-        "    client = store.client()\n    if reason:",
-        '    client, reason = store.client(), ""\n    if reason:',
+        "    if reason:\n        store.client().hset",
+        '    reason = ""\n    if reason:\n        store.client().hset',
         "redis_replaced_by_older_copy",
         "purchases are lost, and the sale is open",
     ),
