@@ -31,6 +31,8 @@ def restore(sale: Sale) -> Restoration:
     """
     client, run_id = store.client(), store.run_id_blocking()
     client.hset(store.key(sale.id, "config"), "closed", f"{run_id} It is being restored. Try again in a moment.")
+    # Without an epoch no comparison opens the sale before the stock is right, also when this is interrupted here.
+    client.hdel(store.key(sale.id, "config"), "epoch")
     purchases_found = client.hlen(store.key(sale.id, "purchases"))
     written = orders.drain(sale)
     for page in _pages(sale):

@@ -154,6 +154,28 @@ def test_restoring_twice_changes_nothing_more(sold_sale: Sale):
     assert audit(sold_sale).drift == {}
 
 
+def test_a_restoration_that_was_interrupted_leaves_the_sale_closed(
+    sold_sale: Sale, restarted: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+):
+    store.client().hdel(store.key(sold_sale.id, "purchases"), "ada", "bob")
+    store.client().set(store.key(sold_sale.id, "stock"), 9)
+
+    def die(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sales.restoring._reopen", die)
+        with pytest.raises(KeyboardInterrupt):
+            restore(sold_sale)
+    restarted()
+
+    assert "does not hold this publication" in confirm(sold_sale)
+    with pytest.raises(store.Unavailable):
+        buy(sold_sale, "new")
+    assert restore(sold_sale).remaining_stock == 7
+    assert buy(sold_sale, "new", "ada") == ["purchased", "replayed"]
+
+
 def test_new_orders_are_numbered_behind_the_restored_ones(sold_sale: Sale):
     Order.objects.filter(user_id="eve").update(order_id="9999999999999-7", purchased_at="2286-11-20T17:46:39.999Z")
     store.client().flushall()

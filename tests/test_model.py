@@ -232,11 +232,13 @@ class FlashSale(RuleBasedStateMachine):
         assert had_conflicts or done.stream_entries_written >= len(self.model.orders) - written_before
 
     @precondition(lambda self: not self.model.is_whole())
-    @rule()
-    def a_restoration_is_killed_before_it_opens_the_sale(self) -> None:
+    @rule(redis_dies_too=st.booleans())
+    def a_restoration_is_killed_before_it_opens_the_sale(self, redis_dies_too: bool) -> None:
         with patch.object(restoring, "_reopen", side_effect=Killed), pytest.raises(Killed):
             restoring.restore(self.sale)
         self.model.gather()
+        if redis_dies_too:
+            self._restart()
 
     @invariant()
     def all_hold_what_they_should(self) -> None:
