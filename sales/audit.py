@@ -3,15 +3,13 @@
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from sales import orders, publishing, store
 from sales.continuity import position
 from sales.models import Order, Sale
-from sales.purchases import purchased_ms
+from sales.paging import PAGE, pages
 
-_PAGE = 5_000
 _EXAMPLES = 5
 # A purchase made a moment ago may still be on its way through the order writer.
 WRITER_HAS_SECONDS = 3.0
@@ -88,9 +86,11 @@ def repair(sale: Sale) -> list[str]:
     newest = _newest_entry(sale)
     missing = {hash(purchase) for purchase in _purchases(sale, newest)}
     missing.difference_update(map(hash, _orders(sale)))
-    if rows := [_order(sale, *purchase) for purchase in _purchases(sale, newest) if hash(purchase) in missing]:
-        refused = orders.insert(rows)
-        done.append(f"{len(rows) - len(refused)} orders written from the purchases in Redis")
+    orders_before = sale.orders.count()
+    for page in pages(purchase for purchase in _purchases(sale, newest) if hash(purchase) in missing):
+        orders.insert([_order(sale, *purchase) for purchase in page])
+    if missing:
+        done.append(f"{sale.orders.count() - orders_before} orders written from the purchases in Redis")
     before = publishing.standing(sale).remaining_stock
     try:
         after = publishing.publish(sale).remaining_stock
@@ -137,17 +137,11 @@ def _check_stream(sale: Sale, newest: str, purchases: Purchases, result: Audit) 
 def _check_orders(sale: Sale, newest: str, purchases: Purchases, result: Audit) -> None:
     _wait_for_writer(sale, newest)
     missing = set(purchases)
-    strangers: list[Purchase] = []
-    for purchase in _orders(sale):
-        missing.discard(hash(purchase))
-        if hash(purchase) in purchases:
-            result.orders += 1
-        else:
-            strangers.append(purchase)
-        if len(strangers) == _PAGE:
-            _check_strangers(sale, strangers, result)
-            strangers = []
-    _check_strangers(sale, strangers, result)
+    for page in pages(_orders(sale)):
+        missing.difference_update(map(hash, page))
+        strangers = [purchase for purchase in page if hash(purchase) not in purchases]
+        result.orders += len(page) - len(strangers)
+        _check_strangers(sale, strangers, result)
     if missing:
         for purchase in _purchases(sale, newest):
             if hash(purchase) in missing:
@@ -169,10 +163,10 @@ def _wait_for_writer(sale: Sale, newest: str) -> None:
     """Wait, but not for long, until the order writer has acknowledged the stream up to `newest`."""
     client, stream = store.client(), store.key(sale.id, "orders")
     deadline = time.monotonic() + WRITER_HAS_SECONDS
-    while client.exists(stream) and time.monotonic() < deadline:
+    while (last := client.xrevrange(stream, max=newest, count=1)) and time.monotonic() < deadline:
         (group,) = client.xinfo_groups(stream)
         oldest_pending = client.xpending(stream, store.WRITERS)["min"]
-        is_delivered = position(group["last-delivered-id"].decode()) >= position(newest)
+        is_delivered = position(group["last-delivered-id"].decode()) >= position(last[0][0].decode())
         if is_delivered and (not oldest_pending or position(oldest_pending.decode()) > position(newest)):
             return
         time.sleep(0.1)
@@ -188,7 +182,7 @@ def _newest_entry(sale: Sale) -> str:
 
 def _purchases(sale: Sale, newest: str) -> Iterator[Purchase]:
     """Yield the purchases in Redis, some of them perhaps twice."""
-    for user_id, purchase in store.client().hscan_iter(store.key(sale.id, "purchases"), count=_PAGE):
+    for user_id, purchase in store.client().hscan_iter(store.key(sale.id, "purchases"), count=PAGE):
         order_id = purchase.decode().partition(" ")[0]
         if position(order_id) <= position(newest):
             yield user_id.decode(), order_id
@@ -198,7 +192,7 @@ def _stream(sale: Sale, newest: str) -> Iterator[Purchase]:
     """Yield the entries of the stream but for those in quarantine."""
     aside = set(sale.quarantined.values_list("entry_id", flat=True))
     start = "-"
-    while page := store.client().xrange(store.key(sale.id, "orders"), min=start, max=newest, count=_PAGE):
+    while page := store.client().xrange(store.key(sale.id, "orders"), min=start, max=newest, count=PAGE):
         for entry_id, fields in page:
             if entry_id.decode() not in aside:
                 yield fields.get(b"user_id", b"?").decode(errors="replace"), entry_id.decode()
@@ -206,17 +200,10 @@ def _stream(sale: Sale, newest: str) -> Iterator[Purchase]:
 
 
 def _orders(sale: Sale) -> Iterator[Purchase]:
-    return sale.orders.values_list("user_id", "order_id").iterator(_PAGE)
+    return sale.orders.values_list("user_id", "order_id").iterator(PAGE)
 
 
 def _order(sale: Sale, user_id: str, order_id: str) -> Order:
     purchase = store.client().hget(store.key(sale.id, "purchases"), user_id).decode()
     _, remaining_stock, key_digest = purchase.split(" ", 2)
-    return Order(
-        sale=sale,
-        order_id=order_id,
-        user_id=user_id,
-        purchased_at=datetime.fromtimestamp(purchased_ms(order_id) / 1000, UTC),
-        remaining_stock=int(remaining_stock),
-        key_digest=key_digest,
-    )
+    return orders.row(sale.id, user_id, order_id, int(remaining_stock), key_digest)

@@ -5,9 +5,10 @@ therefore decides only for the run of the server that was last checked, and `con
 """
 
 import time
+from contextlib import suppress
 from typing import Any
 
-from sales import store
+from sales import publishing, store
 from sales.models import Order, Sale
 
 # The newest orders are compared one by one, all of them by number.
@@ -15,7 +16,8 @@ COMPARED_ORDERS = 1_000
 
 
 def confirm(sale_id: int, run_id: str, newest_seen: str = "", *, grace_seconds: float = 0) -> str:
-    """Compare a sale in Redis with SQL. When nothing is missing, note `run_id`, so that the sale goes on; return "".
+    """Compare a sale in Redis with SQL. When nothing is missing, see that its configuration is SQL's and note `run_id`,
+    so that the sale goes on; return "".
 
     Otherwise close the sale and return the reason. `newest_seen` is the newest order_id that the caller knows of, which
     SQL may not have yet; for `grace_seconds` other workers may object with theirs. Safe to repeat and to run in several
@@ -27,6 +29,9 @@ def confirm(sale_id: int, run_id: str, newest_seen: str = "", *, grace_seconds: 
     if reason:
         store.client().hset(config, "closed", f"{run_id} {reason}")
         return reason
+    if sale and not publishing.standing(sale).is_mirrored(sale):  # an older copy, or a change while Redis was away
+        with suppress(publishing.NotPublished):  # more units are sold than the total: it stays as it is in Redis
+            publishing.publish(sale)
     time.sleep(grace_seconds)
     if not store.run_script_blocking("confirm", [config], [run_id]):
         return "Another worker has found that data is missing."
@@ -55,7 +60,7 @@ def _what_is_missing(sale: Sale, newest_seen: str) -> str:
         return f"Redis does not hold this publication of the sale. {advice}"
     if purchases < (orders := sale.orders.count()):
         return f"Redis knows of {purchases} purchases, SQL of {orders} orders. {advice}"
-    newest = list(sale.orders.order_by("-purchased_at", "-id")[:COMPARED_ORDERS])
+    newest = list(sale.newest_orders()[:COMPARED_ORDERS])
     if missing := _missing(sale.id, newest):
         return f"Redis does not know {len(missing)} of the newest orders, like {missing[0].order_id}. {advice}"
     last = client.xinfo_stream(store.key(sale.id, "orders"))["last-generated-id"].decode() if has_stream else "0-0"

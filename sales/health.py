@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connection
 
-from sales import store
+from sales import snapshots, store
 from sales.durability import UNKNOWN, check_on_lane
 from sales.per_loop import per_loop
 
@@ -46,11 +47,13 @@ async def _timed(check: Any) -> dict[str, Any]:
 
 async def _redis() -> dict[str, Any]:
     """Tell whether purchases can be decided. Raises store.Unavailable when no sale can sell."""
-    run_id, mirrored, listings = await store.call(
-        ("ECHO", store.RUN_ID), ("GET", store.MIRRORED), ("HGETALL", store.DIRECTORY)
+    with suppress(store.Unavailable):
+        await snapshots.find("")  # it compares Redis with SQL when Redis has started again: nobody else may be asking
+    run_id, checked_run, listings = await store.call(
+        ("ECHO", store.RUN_ID), ("GET", store.CHECKED_RUN), ("HGETALL", store.DIRECTORY)
     )
-    if mirrored is None:
-        raise store.Unavailable("Redis holds no sales: it is new, or has lost them. Run manage.py publish_sales")
+    if checked_run != run_id:
+        raise store.Unavailable("Redis is new or has started again; the next request compares it with SQL")
     sales = {slug.decode(): int(line.split()[0]) for slug, line in zip(listings[::2], listings[1::2], strict=True)}
     closed = await _closed(sales, run_id.decode())
     if sales and len(closed) == len(sales):

@@ -44,12 +44,15 @@ def run_once(consumer: str, *, claim_after_ms: int = CLAIM_AFTER_MS) -> int:
 def drain(sale: Sale) -> int:
     """Store all that one sale's stream holds, whoever was to do it; return how many entries. Raises as `run_once`."""
     streams, consumer, done = _streams([sale.id]), consumer_name(), 0
-    while streams:
-        entries = [*_abandoned(streams, consumer, 0), *_new(streams, consumer, wait_ms=None)]
-        stored = sum(_store(sale_id, page) for sale_id, page in entries)
-        if not stored:
-            break
-        done += stored
+    for stream in streams:
+        cursor = b""
+        while cursor != b"0-0":
+            cursor, entries, _ = store.client().xautoclaim(
+                stream, store.WRITERS, consumer, min_idle_time=0, start_id=cursor or "0-0", count=LARGEST_BATCH
+            )
+            done += _store(sale.id, entries)
+        while page := _new(streams, consumer, wait_ms=None):
+            done += sum(_store(sale_id, entries) for sale_id, entries in page)
     return done
 
 
@@ -105,7 +108,7 @@ def _store(sale_id: int, entries: Sequence[Entry]) -> int:
     rows = []
     for entry_id, fields in entries:
         try:
-            rows.append(_row(sale_id, entry_id.decode(), fields))
+            rows.append(_read(sale_id, entry_id.decode(), fields))
         except (KeyError, ValueError) as error:
             reasons[entry_id.decode()] = f"it is no purchase: {error!r}"
     with transaction.atomic():
@@ -163,17 +166,22 @@ def _text(value: bytes) -> str:
     return value.decode(errors="backslashreplace").replace("\x00", "\\x00")
 
 
-def _row(sale_id: int, order_id: str, fields: dict[bytes, bytes]) -> Order:
+def _read(sale_id: int, order_id: str, fields: dict[bytes, bytes]) -> Order:
     """Return the row of a stream entry. Raises KeyError or ValueError when it is no purchase."""
     values: dict[str, Any] = {name.decode(): value.decode() for name, value in (fields or {}).items()}
     remaining_stock = int(values["remaining_stock"])
     if not values["user_id"] or remaining_stock < 0:
         raise ValueError(values)
+    return row(sale_id, values["user_id"], order_id, remaining_stock, values["key_digest"])
+
+
+def row(sale_id: int, user_id: str, order_id: str, remaining_stock: int, key_digest: str) -> Order:
+    """Return the row of a purchase, not saved."""
     return Order(
         sale_id=sale_id,
         order_id=order_id,
-        user_id=values["user_id"],
+        user_id=user_id,
         purchased_at=datetime.fromtimestamp(purchased_ms(order_id) / 1000, UTC),
         remaining_stock=remaining_stock,
-        key_digest=values["key_digest"],
+        key_digest=key_digest,
     )

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from django.db import transaction
 from django.utils import timezone
 
 from sales import store
@@ -48,16 +49,23 @@ class Lost(NotPublished):
 def publish(sale: Sale) -> Standing:
     """Mirror `sale` as SQL has it now, or take it from the shoppers when it is not published. Safe to repeat.
 
+    Who publishes at the same time waits, so that the latest configuration is in force in the end.
     Raises BelowSold, Lost, or store.Unavailable when Redis cannot be reached.
     """
-    sale.refresh_from_db()
-    try:
-        if sale.published or sale.first_published_at:
-            _mirror(sale)
-        list_in_directory(sale)
-    except store.RedisError as error:
-        raise store.Unavailable(str(error)) from error
+    with transaction.atomic():
+        lock(sale)
+        try:
+            if sale.published or sale.first_published_at:
+                _mirror(sale)
+            list_in_directory(sale)
+        except store.RedisError as error:
+            raise store.Unavailable(str(error)) from error
     return standing(sale)
+
+
+def lock(sale: Sale) -> None:
+    """Read the sale anew, and keep others from publishing it until the transaction ends."""
+    sale.refresh_from_db(from_queryset=Sale.objects.select_for_update())
 
 
 def publish_all() -> list[tuple[Sale, Standing | NotPublished]]:
@@ -69,7 +77,7 @@ def publish_all() -> list[tuple[Sale, Standing | NotPublished]]:
         except NotPublished as reason:
             results.append((sale, reason))
     try:
-        store.client().set(store.MIRRORED, 1)
+        list_all(store.run_id_blocking())
     except store.RedisError as error:
         raise store.Unavailable(str(error)) from error
     return results
@@ -116,10 +124,29 @@ def _mirror(sale: Sale) -> None:
 
 def list_in_directory(sale: Sale) -> None:
     """Bring the sale's line in the directory up to date; its earlier address, if it had another, goes."""
-    client, config = store.client(), sale.mirror()
+    client = store.client()
     lines = client.hgetall(store.DIRECTORY)
     if outdated := [slug for slug, line in lines.items() if int(line.split()[0]) == sale.id]:
         client.hdel(store.DIRECTORY, *outdated)
     if sale.published:
-        client.hset(store.DIRECTORY, sale.slug, f"{sale.id} {config['starts_ms']} {config['ends_ms']}")
-    client.set(store.MIRRORED, 1)
+        client.hset(store.DIRECTORY, sale.slug, _line(sale))
+
+
+def list_all(run_id: str) -> None:
+    """Make the directory what SQL says, and note that it is, in this run of the server. Safe to repeat.
+
+    Raises store.RedisError and django.db.DatabaseError.
+    """
+    with transaction.atomic():
+        lines = {sale.slug: _line(sale) for sale in Sale.objects.select_for_update().filter(published=True)}
+        pipeline = store.client().pipeline(transaction=True)
+        pipeline.delete(store.DIRECTORY)
+        if lines:
+            pipeline.hset(store.DIRECTORY, mapping=lines)
+        pipeline.set(store.CHECKED_RUN, run_id)
+        pipeline.execute()
+
+
+def _line(sale: Sale) -> str:
+    config = sale.mirror()
+    return f"{sale.id} {config['starts_ms']} {config['ends_ms']}"

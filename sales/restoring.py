@@ -1,14 +1,13 @@
 """Rebuild a sale in Redis from SQL and from what Redis still has, after Redis has lost data."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
+from django.db import transaction
 from django.utils import timezone
 
 from sales import continuity, orders, publishing, store
 from sales.models import Order, Sale, new_epoch
-
-_PAGE = 5_000
+from sales.paging import PAGE, pages
 
 
 class Restoration(NamedTuple):
@@ -35,7 +34,7 @@ def restore(sale: Sale) -> Restoration:
     client.hdel(store.key(sale.id, "config"), "epoch")
     purchases_found = client.hlen(store.key(sale.id, "purchases"))
     written = orders.drain(sale)
-    for page in _pages(sale):
+    for page in pages(sale.orders.order_by("id").iterator(PAGE)):
         _give(sale, page)
     _continue_stream(sale)
     restored = client.hlen(store.key(sale.id, "purchases")) - purchases_found
@@ -50,17 +49,6 @@ def restore(sale: Sale) -> Restoration:
         remaining_stock=max(0, sale.total_stock - sold),
         oversold=max(0, sold - sale.total_stock),
     )
-
-
-def _pages(sale: Sale) -> Iterator[list[Order]]:
-    page: list[Order] = []
-    for order in sale.orders.order_by("id").iterator(_PAGE):
-        page.append(order)
-        if len(page) == _PAGE:
-            yield page
-            page = []
-    if page:
-        yield page
 
 
 def _give(sale: Sale, page: list[Order]) -> None:
@@ -81,23 +69,22 @@ def _continue_stream(sale: Sale) -> None:
     client, stream = store.client(), store.key(sale.id, "orders")
     if not client.exists(stream):
         client.xgroup_create(stream, store.WRITERS, id="0", mkstream=True)
-    newest = max(
-        (continuity.position(order.order_id) for order in sale.orders.order_by("-purchased_at")[:_PAGE]), default=(0, 0)
-    )
-    last = continuity.position(client.xinfo_stream(stream)["last-generated-id"].decode())
-    if newest > last:
-        client.execute_command("XSETID", stream, f"{newest[0]}-{newest[1]}")
+    newest = sale.newest_orders().first()
+    last = client.xinfo_stream(stream)["last-generated-id"].decode()
+    if newest and continuity.position(newest.order_id) > continuity.position(last):
+        client.execute_command("XSETID", stream, newest.order_id)
 
 
 def _reopen(sale: Sale, run_id: str, sold: int) -> None:
-    sale.refresh_from_db()
-    sale.epoch = new_epoch()
-    sale.first_published_at = sale.first_published_at or timezone.now()
-    sale.save(update_fields=["epoch", "first_published_at"])
-    pipeline = store.client().pipeline(transaction=True)
-    config = sale.mirror() | {"total_stock": sale.total_stock, "epoch": sale.epoch, "run_id": run_id}
-    pipeline.set(store.key(sale.id, "stock"), max(0, sale.total_stock - sold))
-    pipeline.hset(store.key(sale.id, "config"), mapping=config)
-    pipeline.hdel(store.key(sale.id, "config"), "closed")
-    pipeline.execute()
-    publishing.list_in_directory(sale)
+    with transaction.atomic():
+        publishing.lock(sale)
+        sale.epoch = new_epoch()
+        sale.first_published_at = sale.first_published_at or timezone.now()
+        sale.save(update_fields=["epoch", "first_published_at"])
+        pipeline = store.client().pipeline(transaction=True)
+        config = sale.mirror() | {"total_stock": sale.total_stock, "epoch": sale.epoch, "run_id": run_id}
+        pipeline.set(store.key(sale.id, "stock"), max(0, sale.total_stock - sold))
+        pipeline.hset(store.key(sale.id, "config"), mapping=config)
+        pipeline.hdel(store.key(sale.id, "config"), "closed")
+        pipeline.execute()
+        publishing.list_in_directory(sale)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from django.db import DatabaseError, connection
 
-from sales import continuity, purchases, store
+from sales import continuity, publishing, purchases, store
 from sales.per_loop import per_loop
 
 # A snapshot older than this starts a new read in the background …
@@ -128,11 +128,10 @@ class _Reader:
         started = time.monotonic()
         try:
             async with asyncio.timeout(READ_WITHIN_SECONDS):
-                now, mirrored, listings = await store.call(
-                    ("TIME",), ("GET", store.MIRRORED), ("HGETALL", store.DIRECTORY)
-                )
-                if mirrored is None:
-                    raise store.Unavailable("Redis holds no sales: it is new, or has lost them")
+                run_id, checked_run = await store.call(("ECHO", store.RUN_ID), ("GET", store.CHECKED_RUN))
+                if checked_run != run_id:
+                    await asyncio.to_thread(_list_all, run_id.decode())
+                now, listings = await store.call(("TIME",), ("HGETALL", store.DIRECTORY))
                 self._directory = _directory(listings)
                 self._clock_ahead_seconds = int(now[0]) + int(now[1]) / 1e6 - time.monotonic()
                 self._current = current(self._directory, self.now_ms())
@@ -178,6 +177,15 @@ async def _why_closed(sale_id: int, config: dict[str, str], stock: bytes | None,
     if not reason:
         known.run_id = run_id
     return reason
+
+
+def _list_all(run_id: str) -> None:
+    try:
+        publishing.list_all(run_id)
+    except (DatabaseError, store.RedisError) as error:
+        raise store.Unavailable(f"Redis has started again, and could not be compared with SQL: {error}") from error
+    finally:
+        connection.close()
 
 
 def _confirm(sale_id: int, run_id: str, newest_seen: str) -> str:

@@ -20,7 +20,8 @@ from redis.retry import Retry
 from sales.per_loop import per_loop
 
 DIRECTORY = "{sales}:directory"
-MIRRORED = "{sales}:mirrored"
+# The run id of the server whose directory was last compared with SQL.
+CHECKED_RUN = "{sales}:checked_run"
 WRITERS = "writers"
 
 # Stands in a command for the run id of the server that it is sent to: a server that starts again has another.

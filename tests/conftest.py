@@ -36,6 +36,7 @@ def redis_server() -> Iterator[RedisServer]:
 @pytest.fixture(autouse=True)
 def _empty_redis(redis_server: RedisServer) -> None:
     store.client().flushall()
+    store.client().set(store.CHECKED_RUN, store.run_id_blocking())
 
 
 @pytest.fixture(scope="session")

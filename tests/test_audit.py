@@ -13,6 +13,7 @@ from sales import purchases, store
 from sales.audit import audit
 from sales.models import Order, Quarantine, Sale
 from sales.orders import consumer_name, run_once
+from sales.restoring import restore
 
 
 @pytest.fixture
@@ -34,6 +35,15 @@ def test_no_drift(sold_sale: Sale):
     assert result.drift == {}
     assert (result.total_stock, result.remaining_stock) == (10, 7)
     assert (result.purchases, result.stream, result.orders) == (3, 3, 3)
+
+
+def test_it_waits_for_nobody_once_all_is_written(sold_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+    """After a restoration the stream's last ID is an order's that is not in the stream."""
+    store.client().flushall()
+    restore(sold_sale)
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it waits"))
+
+    assert audit(sold_sale).drift == {}
 
 
 def test_a_missing_order(sold_sale: Sale):

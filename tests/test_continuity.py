@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 
-from sales import continuity, publishing, purchases, store
+from sales import continuity, orders, publishing, purchases, store
 from sales.audit import audit
 from sales.models import Order, Sale
 from sales.orders import consumer_name, run_once
@@ -90,6 +90,58 @@ def _state(sale: Sale) -> str:
     from sales.admin import SaleAdmin
 
     return SaleAdmin(Sale, admin.site).state(sale)
+
+
+def test_an_older_copy_that_misses_no_order_gets_the_configuration_of_sql(
+    sold_sale: Sale, restarted: Callable[[], None]
+):
+    Sale.objects.update(total_stock=4, paused=True)  # published, but not to this copy
+    restarted()
+
+    assert confirm(sold_sale) == ""
+
+    sold_sale.refresh_from_db()
+    standing = publishing.standing(sold_sale)
+    assert (standing.is_mirrored(sold_sale), standing.remaining_stock) == (True, 1)
+    assert buy(sold_sale, "new") == ["paused"]
+
+
+def test_a_total_below_what_is_sold_keeps_the_sale_open_with_the_total_in_force(
+    sold_sale: Sale, restarted: Callable[[], None]
+):
+    Sale.objects.update(total_stock=2)
+    restarted()
+
+    assert confirm(sold_sale) == ""
+    assert buy(sold_sale, "new") == ["purchased"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_over_http_a_sale_that_an_older_copy_does_not_list_is_closed_not_unknown(
+    server: WebServer, open_sale: Sale, restarted: Callable[[], None], seen: Callable[[], None]
+):
+    store.client().hdel(store.DIRECTORY, open_sale.slug)
+    store.client().hset(store.DIRECTORY, "an-older-address", f"{open_sale.id} 0 1")
+    store.client().delete(store.key(open_sale.id, "config"))
+    restarted()
+    seen()
+
+    assert httpx.get(f"{server.url}/api/sales/{open_sale.slug}/status").status_code == 503
+    assert httpx.get(f"{server.url}/api/sales/an-older-address/status").status_code == 404
+
+
+@pytest.mark.django_db(transaction=True)
+def test_over_http_health_alone_opens_the_sale_after_a_restart(
+    server: WebServer, open_sale: Sale, restarted: Callable[[], None], seen: Callable[[], None]
+):
+    restarted()
+    seen()
+
+    deadline = time.monotonic() + 5
+    while (health := httpx.get(f"{server.url}/health")).status_code != 200 and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+    assert (health.status_code, health.json()["redis"]["closed"]) == (200, {})
 
 
 def test_a_purchase_that_a_worker_has_answered_is_missed_before_sql_has_it(
@@ -184,6 +236,13 @@ def test_new_orders_are_numbered_behind_the_restored_ones(sold_sale: Sale):
     purchase = asyncio.run(purchases.buy(sold_sale.id, "new"))
 
     assert continuity.position(purchase.order_id) > (9999999999999, 7)
+
+
+def test_of_one_millisecond_the_highest_order_is_the_newest(open_sale: Sale):
+    for number, user_id in ((9, "nine"), (101, "highest"), (11, "eleven"), (100, "hundred")):
+        orders.row(open_sale.id, user_id, f"1700000000000-{number}", 1, "").save()
+
+    assert [order.user_id for order in open_sale.newest_orders()] == ["highest", "hundred", "eleven", "nine"]
 
 
 def test_units_that_were_sold_twice_are_reported(sold_sale: Sale, capsys: pytest.CaptureFixture[str]):

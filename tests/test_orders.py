@@ -10,7 +10,7 @@ from django.db import DataError
 
 from sales import purchases, store
 from sales.models import Order, Quarantine, Sale
-from sales.orders import consumer_name, run_once, tidy
+from sales.orders import consumer_name, drain, run_once, tidy
 from tests.conftest import MakeSale
 
 
@@ -208,3 +208,20 @@ def test_the_command_drains_the_streams(open_sale: Sale, capsys: pytest.CaptureF
 
     assert capsys.readouterr().out == "10 orders written.\n"
     assert Order.objects.count() == 10
+
+
+def test_draining_passes_by_what_sql_refuses(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sales.orders.LARGEST_BATCH", 2)
+    stream = store.key(open_sale.id, "orders")
+    for _ in range(5):
+        store.client().xadd(stream, {"nonsense": "1"})
+    buy(open_sale, "ada")
+    run_once("a writer that died")
+    run_once("a writer that died")
+    for _ in range(5):
+        store.client().xadd(stream, {"nonsense": "1"})
+    buy(open_sale, "bob")
+
+    assert drain(open_sale) == 2
+    assert set(Order.objects.values_list("user_id", flat=True)) == {"ada", "bob"}
+    assert pending(open_sale) == 10

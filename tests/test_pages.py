@@ -157,8 +157,6 @@ def test_a_form_from_another_site_is_refused(http: httpx.Client, open_sale: Sale
 
 @pytest.mark.parametrize("path", ["/", "/sales/nothing/"])
 def test_no_sale_here(http: httpx.Client, path: str):
-    store.client().set(store.MIRRORED, 1)
-
     page = http.get(path)
 
     assert page.status_code == 404
