@@ -24,8 +24,8 @@ dev: $(VENV)/.installed  ## as run, with DEBUG and reload on change
 test: $(VENV)/.installed-dev lint  ## lint, types and the whole test suite
 	@$(BIN)/python -m pytest
 
-faults: $(VENV)/.installed-dev  ## break everything on purpose, N times (10), from SEED (1)
-	@$(BIN)/python -m tests.faults $(or $(N),10) $(or $(SEED),1)
+faults: $(VENV)/.installed-dev  ## break everything on purpose, N times (10), from SEED (1), JOBS (1) at a time
+	@$(BIN)/python -m tests.faults $(or $(N),10) $(or $(SEED),1) $(or $(JOBS),1)
 
 mutants: $(VENV)/.installed-dev  ## plant bugs, and expect the tests to catch each
 	@$(BIN)/python -m tests.mutants

@@ -15,6 +15,8 @@ import psycopg
 from flashsale.supervisor import die_with_parent
 from tests.servers import free_port
 
+MISSING = "PostgreSQL's server is not installed; on Debian: apt install postgresql"
+
 _USER = "flashsale"
 # With every character that would be wrong in a URL if it were not quoted.
 _PASSWORD = "p@ss/w:rd?#%20"
@@ -35,9 +37,11 @@ def find_binaries() -> Path | None:
 class PostgresServer:
     """One server on a free port of 127.0.0.1, as durable as it comes. It refuses to be root: then it is `postgres`."""
 
-    def __init__(self, binaries: Path):
-        self.port = free_port()
+    def __init__(self) -> None:
+        binaries = find_binaries()
+        assert binaries, MISSING
         self._binaries = binaries
+        self._port = free_port()
         self._directory = Path(tempfile.mkdtemp(prefix="flashsale-postgres-"))
         self._data = self._directory / "data"
         self._identity: dict[str, Any] = {}
@@ -47,51 +51,67 @@ class PostgresServer:
             self._identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         self._popen: subprocess.Popen[bytes] | None = None
 
-    @property
-    def log(self) -> Path:
-        return self._directory / "log"
-
     def url(self, database: str) -> str:
-        return f"postgres://{_USER}:{quote(_PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
+        return f"postgres://{_USER}:{quote(_PASSWORD, safe='')}@127.0.0.1:{self._port}/{database}"
 
     def start(self) -> None:
-        password_file = self._directory / "password"
-        password_file.write_text(_PASSWORD)
-        password_file.chmod(0o644)
-        self._run(
-            "initdb", "--username", _USER, "--pwfile", str(password_file), "--auth=scram-sha-256", "--encoding=UTF8"
-        )
-        options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self._directory}
+        """Start it and wait until it can be used: the first time, or after `stop_immediately`."""
+        if not self._data.exists():
+            self._make_data()
+        options = {"listen_addresses": "127.0.0.1", "port": self._port, "unix_socket_directories": self._directory}
         command = [str(self._binaries / "postgres"), "-D", str(self._data)]
         command += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        with self.log.open("wb") as log:
+        log_path = self._directory / "log"
+        with log_path.open("ab") as log:
             self._popen = popen = subprocess.Popen(
                 command, cwd=self._directory, stderr=log, preexec_fn=die_with_parent, **self._identity
             )
         deadline = time.monotonic() + 30
         while True:
             try:
-                psycopg.connect(self.url("postgres")).close()
+                self.connect().close()
                 return
             except psycopg.OperationalError:
-                assert popen.poll() is None, self.log.read_text()
-                assert time.monotonic() < deadline, self.log.read_text()
+                assert popen.poll() is None, log_path.read_text()
+                assert time.monotonic() < deadline, log_path.read_text()
                 time.sleep(0.05)
+
+    def connect(self, database: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(self.url(database), autocommit=True)
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run one statement outside a transaction, and return its rows."""
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
+        with self.connect(database) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
-    def stop(self) -> None:
+    def is_running(self) -> bool:
+        return self._popen is not None and self._popen.poll() is None
+
+    def stop_immediately(self) -> None:
+        """Stop it as a crash would: the next start recovers from the write-ahead log."""
+        self._stop("immediate")
+
+    def remove(self) -> None:
         """End the server, also a start that failed, and remove what it wrote."""
         try:
-            if self._popen:
-                self._run("pg_ctl", "stop", "-m", "fast")
-                self._popen.wait(timeout=10)
+            if self.is_running():
+                self._stop("fast")
         finally:
             shutil.rmtree(self._directory)
+
+    def _make_data(self) -> None:
+        password_file = self._directory / "password"
+        password_file.write_text(_PASSWORD)
+        password_file.chmod(0o644)
+        self._run(
+            "initdb", "--username", _USER, "--pwfile", str(password_file), "--auth=scram-sha-256", "--encoding=UTF8"
+        )
+
+    def _stop(self, mode: str) -> None:
+        assert self._popen
+        self._run("pg_ctl", "stop", "-m", mode)
+        self._popen.wait(timeout=10)
 
     def _run(self, name: str, *arguments: str) -> None:
         command = [str(self._binaries / name), "-D", str(self._data), *arguments]

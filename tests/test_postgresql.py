@@ -12,7 +12,8 @@ import pytest
 from django.conf import settings
 
 from sales import purchases, store
-from tests.postgresql import PostgresServer, find_binaries
+from tests.faults.programs import skip_or_fail
+from tests.postgresql import MISSING, PostgresServer, find_binaries
 from tests.servers import RedisServer
 
 # The tests that touch the database, as far as its kind can matter.
@@ -24,18 +25,14 @@ FILES = [
 
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[PostgresServer]:
-    binaries = find_binaries()
-    if binaries is None:
-        message = "PostgreSQL's server is not installed; on Debian: apt install postgresql"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    server = PostgresServer(binaries)
+    if not find_binaries():
+        skip_or_fail(MISSING)
+    server = PostgresServer()
     try:
         server.start()
         yield server
     finally:
-        server.stop()
+        server.remove()
 
 
 def run(project_dir: Path, *arguments: str, **environment: str) -> str:

@@ -1,10 +1,8 @@
 """The SQL databases of stages: a new one for each, made from one that is migrated once."""
 
 import atexit
-import os
 import shutil
 import sqlite3
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,10 +11,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from psycopg.sql import SQL, Identifier
 
-from tests.faults.programs import PROJECT_DIR, environment, postgresql_dir, run_manage
+from tests.faults.programs import PROJECT_DIR, environment, run_manage
+from tests.postgresql import PostgresServer
 
 _numbers = count(1)
 
@@ -44,68 +42,22 @@ class SQLite:
 class PostgreSQL:
     """A database of the tests' own PostgreSQL server."""
 
-    def __init__(self, server: "PostgreSQLServer", name: str):
+    def __init__(self, server: PostgresServer, name: str):
         self.server = server
         self.name = name
-        self.url = f"postgres://flashsale@{str(server.directory).replace('/', '%2F')}/{name}"
+        self.url = server.url(name)
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with self.server.connect(self.name) as connection:
             return connection.execute(sql, values).fetchall()
 
 
-class PostgreSQLServer:
-    """A server with its data in a temporary directory, and no way in but a socket there."""
-
-    def __init__(self) -> None:
-        bin_dir = postgresql_dir()
-        assert bin_dir
-        self._bin_dir = bin_dir
-        self.directory = Path(tempfile.mkdtemp(prefix="flashsale-pg-", dir="/tmp"))
-        atexit.register(self._remove)
-        self._data_dir = self.directory / "data"
-        if os.geteuid() == 0:
-            shutil.chown(self.directory, "postgres", "postgres")
-            self.directory.chmod(0o755)
-        self._call("initdb", "-D", self._data_dir, "-A", "trust", "-U", "flashsale", "--no-sync")
-        self.start()
-
-    def start(self) -> None:
-        options = f"-k {self.directory} -c listen_addresses='' -c shared_buffers=16MB -c max_connections=50"
-        self._call("pg_ctl", "start", "-w", "-D", self._data_dir, "-l", self.directory / "log", "-o", options)
-
-    def stop_immediately(self) -> None:
-        """Stop it as a crash would: the next start recovers from the write-ahead log."""
-        self._call("pg_ctl", "stop", "-m", "immediate", "-D", self._data_dir)
-
-    def connect(self, database: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
-        return psycopg.connect(host=str(self.directory), user="flashsale", dbname=database, autocommit=True)
-
-    def is_running(self) -> bool:
-        return (self._data_dir / "postmaster.pid").exists()
-
-    def _call(self, program: str, *words: str | Path) -> None:
-        """Run one of PostgreSQL's programs, which refuse to be root."""
-        user: dict[str, Any] = (
-            {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
-        )
-        command = [self._bin_dir / program, *words]
-        # Not captured: the server would keep the pipe open.
-        with (self.directory / "calls.log").open("ab") as log:
-            status = subprocess.run(
-                command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=60, **user
-            ).returncode
-        assert status == 0, (self.directory / "calls.log").read_text()
-
-    def _remove(self) -> None:
-        if self.is_running():
-            self.stop_immediately()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-
 @cache
-def postgresql_server() -> PostgreSQLServer:
-    return PostgreSQLServer()
+def postgresql_server() -> PostgresServer:
+    server = PostgresServer()
+    atexit.register(server.remove)
+    server.start()
+    return server
 
 
 @cache

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flashsale.supervisor import die_with_parent
+from tests.postgresql import MISSING, find_binaries
 
 ROOT_ALONE = "only root may mount a small disk"
 PROJECT_DIR = Path(__file__).resolve().parents[2]
@@ -78,16 +79,10 @@ def shifted_clock(**settings: str) -> dict[str, str]:
     return {"LD_PRELOAD": str(faketime_library()), "NO_FAKE_STAT": "1", **settings}
 
 
-def postgresql_dir() -> Path | None:
-    """Return where the newest PostgreSQL's programs are."""
-    found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
-    return max(found, key=lambda path: int(path.parent.name), default=None)
-
-
 def what_lacks(*, needs_postgresql: bool, needs_faketime: bool, needs_mount: bool) -> str:
     """Return what of these this machine cannot do, or ""."""
-    if needs_postgresql and not postgresql_dir():
-        return "no PostgreSQL under /usr/lib/postgresql: apt install postgresql"
+    if needs_postgresql and not find_binaries():
+        return MISSING
     if needs_faketime and not faketime_library():
         return "no libfaketime: apt install faketime"
     if needs_mount and os.geteuid() != 0:
