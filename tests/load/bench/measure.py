@@ -1,0 +1,71 @@
+"""One measurement: wrk against a contender, and what the server and Redis used for it."""
+
+import itertools
+import json
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.load.bench.contenders import PURCHASES, Contender
+
+WORK_FILE = Path(__file__).with_name("work.lua")
+_prefixes = (f"{number:x}-" for number in itertools.count(1))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What came of one run. `errors` are answers that this work should not get, and connections that broke."""
+
+    requests_per_second: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    server_us: float
+    redis_us: float
+    worker_mb: float
+    errors: int
+    timeouts: int
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(contender: Contender, work: str, connections: int, seconds: float) -> Measurement:
+    """Load `contender` for so long, and return what came of it. CPU time is per request, in microseconds."""
+    redis_process = psutil.Process(contender.redis_process.pid)
+    before = _cpu_seconds(contender.processes()), _cpu_seconds([redis_process])
+    summary = _wrk(contender, work, connections, seconds)
+    after = _cpu_seconds(contender.processes()), _cpu_seconds([redis_process])
+    requests = max(1, summary["requests"])
+    server_seconds, redis_seconds = after[0] - before[0], after[1] - before[1]
+    wrong = requests - summary["refused"] if work == "sold_out" else summary["refused"]
+    return Measurement(
+        requests_per_second=summary["requests"] / summary["seconds"],
+        p50_ms=summary["p50_ms"],
+        p95_ms=summary["p95_ms"],
+        p99_ms=summary["p99_ms"],
+        server_us=server_seconds * 1e6 / requests,
+        redis_us=redis_seconds * 1e6 / requests,
+        worker_mb=max(process.memory_info().rss for process in contender.processes()) / 1e6,
+        errors=wrong + summary["broken"],
+        timeouts=summary["timeouts"],
+    )
+
+
+def _wrk(contender: Contender, work: str, connections: int, seconds: float) -> dict[str, Any]:
+    is_purchase = work in PURCHASES
+    path = contender.purchase_path if is_purchase else contender.paths[work]
+    options = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "5s", "-s", str(WORK_FILE)]
+    words = ["buy" if is_purchase else "get", next(_prefixes)]
+    done = subprocess.run(
+        ["wrk", *options, contender.address + path, *words], capture_output=True, text=True, timeout=seconds + 30
+    )
+    assert done.returncode == 0, done.stderr or done.stdout
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _cpu_seconds(processes: list[psutil.Process]) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
