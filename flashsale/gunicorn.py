@@ -34,7 +34,7 @@ class LaneWorker(UvicornWorker):
 
     CONFIG_KWARGS: dict[str, Any] = {
         "loop": "uvloop",
-        "http": "httptools",
+        "http": "flashsale.protocol:LaneProtocol",
         "ws": "none",
         "lifespan": "off",
         "access_log": False,

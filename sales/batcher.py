@@ -1,6 +1,7 @@
 """Group commit: while one call to Redis is in flight, what arrives meanwhile goes together in the next."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
@@ -14,14 +15,14 @@ Answer = TypeVar("Answer")
 SHORTEST_CALL_SECONDS = 0.2
 
 
-# An item, the future of its answer, and the loop's time by which it is to be answered.
+# An item, the future of its answer, and the time (`time.monotonic`) by which it is to be answered.
 _Waiting = tuple[Item, asyncio.Future[Answer], float]
 
 
 class Batcher(Generic[Item, Answer]):
     """Answer items by a call that takes many: one call in flight, nothing waits when alone.
 
-    `call` gets a sequence of items and returns their answers in order.
+    `call` gets a sequence of items and returns their answers in order. Belongs to the loop that it is made in.
     """
 
     def __init__(self, call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], largest_batch: int):
@@ -29,17 +30,17 @@ class Batcher(Generic[Item, Answer]):
         self._largest_batch = largest_batch
         self._waiting: deque[_Waiting[Item, Answer]] = deque()
         self._drain_task: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
 
     async def submit(self, item: Item, deadline: float) -> Answer:
-        """Return the answer to `item` by `deadline`, a time of the running loop in seconds.
+        """Return the answer to `item` by `deadline`, a time of `time.monotonic`.
 
         Raises store.Unavailable when it was not decided, store.Unknown when it may have been.
         """
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer] = loop.create_future()
+        answer: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting.append((item, answer, deadline))
         if self._drain_task is None:
-            self._drain_task = loop.create_task(self._drain())
+            self._drain_task = self._loop.create_task(self._drain())
         return await answer
 
     async def _drain(self) -> None:
@@ -50,7 +51,7 @@ class Batcher(Generic[Item, Answer]):
             self._drain_task = None
 
     async def _answer_next_batch(self) -> None:
-        waiting, now = self._waiting, asyncio.get_running_loop().time()
+        waiting, now = self._waiting, time.monotonic()
         batch: list[_Waiting[Item, Answer]] = []
         while waiting and len(batch) < self._largest_batch:
             entry = waiting.popleft()

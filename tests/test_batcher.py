@@ -1,6 +1,7 @@
 """Group commit: what goes together in one call, and what everybody hears when it fails."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -31,7 +32,7 @@ class SlowCall:
 
 
 def by(seconds: float = 5.0) -> float:
-    return asyncio.get_running_loop().time() + seconds
+    return time.monotonic() + seconds
 
 
 async def submit(batcher: Batcher[str, str], *items: str, seconds: float = 5.0) -> list[asyncio.Task[str]]:
