@@ -183,11 +183,20 @@ def _last_resort(refuse: Callable[..., HttpResponse]) -> HttpResponse:
 
 
 async def _send(response: HttpResponse, send: Send) -> None:
+    start, body = response.__dict__.get("asgi_messages") or _messages(response)
+    await send(start)
+    await send(body)
+
+
+def _messages(response: HttpResponse) -> tuple[Message, Message]:
+    """Return the response as ASGI messages; they stay with it, because some responses are sent many times."""
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
     if response.status_code != HTTPStatus.NOT_MODIFIED:
         headers.append((b"content-length", str(len(response.content)).encode()))
-    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": response.content})
+    start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
+    messages = start, {"type": "http.response.body", "body": response.content}
+    response.__dict__["asgi_messages"] = messages
+    return messages
 
 
 async def _body(receive: Receive, largest_bytes: int, within_seconds: float) -> bytes:

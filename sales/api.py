@@ -1,6 +1,7 @@
 """The JSON API of shoppers and scripts. docs/api.md is its contract."""
 
 import os
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -78,16 +79,27 @@ def purchase_answer(purchase: purchases.Purchase) -> HttpResponse:
     outcome = purchase.outcome
     if outcome == "rate_limited":
         return refusal(outcome, wait_seconds=purchase.retry_after_seconds)
-    body: dict[str, Any] = {
+    if not purchase.order_id:
+        return _answer_without_order(outcome, purchase.remaining_stock)
+    body = _body(outcome, purchase.remaining_stock)
+    body["orderId"] = purchase.order_id
+    body["purchaseTime"] = iso(purchases.purchased_ms(purchase.order_id))
+    return answer(HTTP_STATUS[outcome], body, {"Idempotent-Replayed": "true"} if outcome == "replayed" else None)
+
+
+@lru_cache(maxsize=1000)
+def _answer_without_order(outcome: str, remaining_stock: int | None) -> HttpResponse:
+    """Return what nearly everybody in a crowd hears, word for word: one response for all of them, never changed."""
+    return answer(HTTP_STATUS[outcome], _body(outcome, remaining_stock))
+
+
+def _body(outcome: str, remaining_stock: int | None) -> dict[str, Any]:
+    return {
         "success": outcome in ("purchased", "replayed"),
         "message": SENTENCE[outcome],
-        "remainingStock": purchase.remaining_stock,
+        "remainingStock": remaining_stock,
         "code": "purchased" if outcome == "replayed" else outcome,
     }
-    if purchase.order_id:
-        body["orderId"] = purchase.order_id
-        body["purchaseTime"] = iso(purchases.purchased_ms(purchase.order_id))
-    return answer(HTTP_STATUS[outcome], body, {"Idempotent-Replayed": "true"} if outcome == "replayed" else None)
 
 
 @endpoint("GET", "HEAD")

@@ -16,8 +16,10 @@ def per_loop(make: Callable[[], T]) -> Callable[[], T]:
     @wraps(make)
     def get() -> T:
         loop = asyncio.get_running_loop()
-        if loop not in made:
+        try:
+            return made[loop]
+        except KeyError:
             made[loop] = make()
-        return made[loop]
+            return made[loop]
 
     return get
