@@ -47,7 +47,7 @@ async def buy(sale_id: int, user_id: str, idempotency_key: str = "", *, deadline
     call carries the first one's `order_id`, and with the same key it is `replayed`.
     Raises store.Unavailable when Redis did not take the attempt, store.Unknown when it may have.
     """
-    return await _attempts(sale_id).submit(Attempt(user_id, _digest(idempotency_key)), deadline or new_deadline())
+    return await _attempts(sale_id).submit(Attempt(user_id, digest(idempotency_key)), deadline or new_deadline())
 
 
 async def find(sale_id: int, user_id: str, *, deadline: float | None = None) -> str | None:
@@ -77,7 +77,7 @@ def purchased_ms(order_id: str) -> int:
     return int(order_id.partition("-")[0])
 
 
-def _digest(idempotency_key: str) -> str:
+def digest(idempotency_key: str) -> str:
     """Return 96 bits of a key's hash: they bound what a client can make Redis remember."""
     return hashlib.blake2b(idempotency_key.encode(), digest_size=12).hexdigest() if idempotency_key else ""
 

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from tests.faults.programs import PROJECT_DIR
@@ -19,7 +18,6 @@ from tests.load.bench.tables import Results, machine_words, report, targets
 
 CONNECTIONS = (1, 16, 64, 256, 1000, 4000)
 DOCUMENT = PROJECT_DIR / "docs" / "performance.md"
-BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
 
 def main() -> int:
@@ -110,14 +108,16 @@ def _machine(options: argparse.Namespace) -> dict[str, Any]:
 
 def _save(results: Results, text: str) -> None:
     DOCUMENT.with_suffix(".json").write_text(json.dumps(results.as_json(), indent=1) + "\n")
-    before, _, rest = DOCUMENT.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n{machine_words(results)}\n\n{text}\n\n{targets(results)}\n{END}{after}")
-    print(f"\nSaved in {_relative(DOCUMENT)} and {_relative(DOCUMENT.with_suffix('.json'))}.")
+    put_between_marks("bench", f"{machine_words(results)}\n\n{targets(results)}\n\n{text}")
 
 
-def _relative(path: Path) -> Path:
-    return path.relative_to(PROJECT_DIR)
+def put_between_marks(name: str, text: str) -> None:
+    """Replace what docs/performance.md has between the marks of that name."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, _, rest = DOCUMENT.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    DOCUMENT.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+    print(f"Saved in {DOCUMENT.relative_to(PROJECT_DIR)}.")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import psutil
@@ -43,13 +43,13 @@ class Contender:
     purchase_path = "/api/sale/purchase"
     paths = {"status": "/api/sale/status", "page": "/"}
 
-    def __enter__(self) -> "Contender":
+    def __enter__(self) -> Self:
         self.var_dir = Path(tempfile.mkdtemp(prefix="flashsale-bench-", dir="/tmp"))
         self.port = free_port()
         self._started: list[subprocess.Popen[bytes]] = []
         try:
-            self.redis_process = self._start([*embedded_redis.command(self.var_dir), *self.redis_options])
             self.redis = redis.Redis(unix_socket_path=str(self.redis_socket), decode_responses=True)
+            self.start_redis()
             _wait_for(self.redis.ping)
             self.prepare()
             self.server = self._start(self.command())
@@ -72,6 +72,9 @@ class Contender:
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def start_redis(self) -> None:
+        self.redis_process = self._start([*embedded_redis.command(self.var_dir), *self.redis_options])
 
     def command(self) -> list[Any]:
         raise NotImplementedError

@@ -33,11 +33,14 @@ class Measurement:
         return asdict(self)
 
 
-def measure(contender: Contender, work: str, connections: int, seconds: float) -> Measurement:
-    """Load `contender` for so long, and return what came of it. CPU time is per request, in microseconds."""
+def measure(contender: Contender, work: str, connections: int, seconds: float, sales: int = 0) -> Measurement:
+    """Load `contender` for so long, and return what came of it. CPU time is per request, in microseconds.
+
+    With `sales` the attempts go to as many sales in turn, which are named sale-0, sale-1, …
+    """
     redis_process = psutil.Process(contender.redis_process.pid)
     before = _cpu_seconds(contender.processes()), _cpu_seconds([redis_process])
-    summary = _wrk(contender, work, connections, seconds)
+    summary = _wrk(contender, work, connections, seconds, sales)
     after = _cpu_seconds(contender.processes()), _cpu_seconds([redis_process])
     requests = max(1, summary["requests"])
     server_seconds, redis_seconds = after[0] - before[0], after[1] - before[1]
@@ -55,11 +58,11 @@ def measure(contender: Contender, work: str, connections: int, seconds: float) -
     )
 
 
-def _wrk(contender: Contender, work: str, connections: int, seconds: float) -> dict[str, Any]:
+def _wrk(contender: Contender, work: str, connections: int, seconds: float, sales: int) -> dict[str, Any]:
     is_purchase = work in PURCHASES
     path = contender.purchase_path if is_purchase else contender.paths[work]
     options = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "5s", "-s", str(WORK_FILE)]
-    words = ["buy" if is_purchase else "get", next(_prefixes)]
+    words = ["buy" if is_purchase else "get", next(_prefixes), str(sales)]
     done = subprocess.run(
         ["wrk", *options, contender.address + path, *words], capture_output=True, text=True, timeout=seconds + 30
     )

@@ -1,5 +1,5 @@
--- wrk's side of one piece of work: `wrk … -s work.lua URL WORK PREFIX`. WORK: get, or buy, by a new shopper each time.
--- Prints one line of JSON when it is done.
+-- wrk's side of one piece of work: `wrk … -s work.lua URL WORK PREFIX SALES`. WORK: get, or buy, by a new shopper each
+-- time; with SALES above 0 in the sales sale-0, sale-1, … in turn. Prints one line of JSON when it is done.
 local threads = 0
 
 function setup(thread)
@@ -8,10 +8,11 @@ function setup(thread)
 end
 
 function init(arguments)
-  work, prefix, counter = arguments[1], arguments[2], 0
-  if work == 'buy' then
-    local path = wrk.path
-    head = 'POST ' .. path .. ' HTTP/1.1\r\nHost: ' .. wrk.headers['Host'] ..
+  work, prefix, sales, counter = arguments[1], arguments[2], tonumber(arguments[3]), 0
+  heads = {}
+  for sale = 0, math.max(0, sales - 1) do
+    local path = sales > 0 and '/api/sales/sale-' .. sale .. '/purchase' or wrk.path
+    heads[sale] = 'POST ' .. path .. ' HTTP/1.1\r\nHost: ' .. wrk.headers['Host'] ..
       '\r\nContent-Type: application/json\r\nContent-Length: '
   end
 end
@@ -20,7 +21,7 @@ function request()
   if work == 'get' then return wrk.format('GET') end
   counter = counter + 1
   local body = '{"userId":"' .. prefix .. number .. '-' .. counter .. '@example.com"}'
-  return head .. #body .. '\r\n\r\n' .. body
+  return heads[counter % (#heads + 1)] .. #body .. '\r\n\r\n' .. body
 end
 
 function done(summary, latency, requests)
