@@ -22,10 +22,13 @@ _Waiting = tuple[Item, asyncio.Future[Answer], float]
 class Batcher(Generic[Item, Answer]):
     """Answer items by a call that takes many: one call in flight, nothing waits when alone.
 
-    `call` gets a sequence of items and returns their answers in order. Belongs to the loop that it is made in.
+    `call` gets a sequence of items and returns their answers in order, a store.Failure for an item that met one.
+    A batcher belongs to the loop that it is made in.
     """
 
-    def __init__(self, call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], largest_batch: int):
+    def __init__(
+        self, call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | store.Failure]]], largest_batch: int
+    ):
         self._call = call
         self._largest_batch = largest_batch
         self._waiting: deque[_Waiting[Item, Answer]] = deque()
@@ -71,9 +74,11 @@ class Batcher(Generic[Item, Answer]):
         except Exception as error:  # a defect: every one of the batch must hear of it, and the next batch still runs
             _refuse(batch, error)
         else:
-            for (_, future, _), answer in zip(batch, answers, strict=True):
-                if not future.done():
-                    future.set_result(answer)
+            for entry, answer in zip(batch, answers, strict=True):
+                if isinstance(answer, store.Failure):
+                    _refuse([entry], answer)
+                elif not entry[1].done():
+                    entry[1].set_result(answer)
 
     def _refuse_waiting(self) -> None:
         """Refuse at once what was not sent: to wait for a Redis that has just failed would answer too late."""

@@ -4,14 +4,16 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings
 
 from sales import store
 from sales.batcher import Batcher
 from sales.per_loop import per_loop
+
+# An attempt, or a sale's ID and a user_id.
+Item = TypeVar("Item", bound=tuple[Any, ...])
 
 # Bounds how long one script call keeps Redis from everybody else: about 5 ms when every attempt wins.
 LARGEST_BATCH = 500
@@ -22,6 +24,7 @@ ANSWER_WITHIN_SECONDS = 1.3
 class Attempt(NamedTuple):
     """One request to buy. `key_digest` stands for its Idempotency-Key; empty without one."""
 
+    sale_id: int
     user_id: str
     key_digest: str
 
@@ -47,13 +50,13 @@ async def buy(sale_id: int, user_id: str, idempotency_key: str = "", *, deadline
     call carries the first one's `order_id`, and with the same key it is `replayed`.
     Raises store.Unavailable when Redis did not take the attempt, store.Unknown when it may have.
     """
-    return await _attempts(sale_id).submit(Attempt(user_id, digest(idempotency_key)), deadline or new_deadline())
+    return await _attempts().submit(Attempt(sale_id, user_id, digest(idempotency_key)), deadline or new_deadline())
 
 
 async def find(sale_id: int, user_id: str, *, deadline: float | None = None) -> str | None:
     """Return the `order_id` of a shopper's purchase, or None. Raises store.Unavailable."""
     try:
-        return await _searches(sale_id).submit(user_id, deadline or new_deadline())
+        return await _searches().submit((sale_id, user_id), deadline or new_deadline())
     except store.Unknown as error:
         raise store.Unavailable(*error.args) from error
 
@@ -82,30 +85,61 @@ def digest(idempotency_key: str) -> str:
     return hashlib.blake2b(idempotency_key.encode(), digest_size=12).hexdigest() if idempotency_key else ""
 
 
-async def _decide(sale_id: int, attempts: Sequence[Attempt]) -> list[Purchase]:
+async def _decide(attempts: Sequence[Attempt]) -> list[Purchase | store.Failure]:
+    """Decide the attempts in one exchange with Redis: one call of the script for each sale among them."""
+    sales = _by_sale(attempts)
+    calls = [_script_call(sale_id, group) for sale_id, group in sales.items()]
+    answers = {
+        sale_id: iter(_purchases(sale_id, len(group), reply))
+        for (sale_id, group), reply in zip(sales.items(), await store.run_scripts("purchase", calls), strict=True)
+    }
+    return [next(answers[attempt.sale_id]) for attempt in attempts]
+
+
+def _script_call(sale_id: int, attempts: Sequence[Attempt]) -> tuple[list[str], list[Any]]:
+    """Return the script's keys and arguments."""
     keys = [store.key(sale_id, name) for name in ("config", "stock", "purchases", "keys", "orders")]
     limit, period_us = 0, 0
     if settings.USER_RATE:
         limit, period_us = settings.USER_RATE.limit, settings.USER_RATE.period_seconds * 1_000_000
         keys += [store.key(sale_id, f"ratelimit:{attempt.user_id}") for attempt in attempts]
-    words = [word for attempt in attempts for word in attempt]
-    reply = await store.run_script(
-        "purchase", keys, (store.RUN_ID, limit, period_us, *words), run_id=known(sale_id).run_id
-    )
-    purchases = [
-        Purchase(outcome, retry_after_seconds=-(-number // 1000))
-        if outcome == "rate_limited"
-        else Purchase(outcome, order_id.decode(), number)
-        for outcome, order_id, number in zip(map(bytes.decode, reply[::3]), reply[1::3], reply[2::3], strict=True)
-    ]
-    if won := [purchase.order_id for purchase in purchases if purchase.outcome == "purchased"]:
-        known(sale_id).newest_order = won[-1]
+    words = [word for _, user_id, key_digest in attempts for word in (user_id, key_digest)]
+    return keys, [store.RUN_ID, known(sale_id).run_id, limit, period_us, *words]
+
+
+def _purchases(sale_id: int, count: int, reply: Any) -> list[Purchase | store.Failure]:
+    """Return what the script answered to each of `count` attempts."""
+    if isinstance(reply, store.Failure):
+        return [reply] * count
+    purchases: list[Purchase | store.Failure] = []
+    for outcome, order_id, number in zip(map(bytes.decode, reply[::3]), reply[1::3], reply[2::3], strict=True):
+        if outcome == "rate_limited":
+            purchases.append(Purchase(outcome, retry_after_seconds=-(-number // 1000)))
+        else:
+            purchases.append(Purchase(outcome, order_id.decode(), number))
+        if outcome == "purchased":
+            known(sale_id).newest_order = order_id.decode()
     return purchases
 
 
-async def _search(sale_id: int, user_ids: Sequence[str]) -> list[str | None]:
-    (reply,) = await store.call(("HMGET", store.key(sale_id, "purchases"), *user_ids))
-    return [purchase.decode().partition(" ")[0] if purchase else None for purchase in reply]
+async def _search(wanted: Sequence[tuple[int, str]]) -> list[str | None]:
+    """Return the order_id of each shopper, by sale and user_id."""
+    sales = _by_sale(wanted)
+    commands = (
+        ("HMGET", store.key(sale_id, "purchases"), *(user_id for _, user_id in group))
+        for sale_id, group in sales.items()
+    )
+    replies = dict(zip(sales, map(iter, await store.call(*commands)), strict=True))
+    found = (next(replies[sale_id]) for sale_id, _ in wanted)
+    return [purchase.decode().partition(" ")[0] if purchase else None for purchase in found]
+
+
+def _by_sale(items: Sequence[Item]) -> dict[int, list[Item]]:
+    """Return items, whose first field is a sale's ID, by sale and in their order."""
+    sales: dict[int, list[Item]] = {}
+    for item in items:
+        sales.setdefault(item[0], []).append(item)
+    return sales
 
 
 @per_loop
@@ -114,24 +148,10 @@ def _known() -> dict[int, Known]:
 
 
 @per_loop
-def _attempt_batchers() -> dict[int, Batcher[Attempt, Purchase]]:
-    return {}
+def _attempts() -> Batcher[Attempt, Purchase]:
+    return Batcher(_decide, LARGEST_BATCH)
 
 
 @per_loop
-def _search_batchers() -> dict[int, Batcher[str, str | None]]:
-    return {}
-
-
-def _attempts(sale_id: int) -> Batcher[Attempt, Purchase]:
-    batchers = _attempt_batchers()
-    if sale_id not in batchers:
-        batchers[sale_id] = Batcher(partial(_decide, sale_id), LARGEST_BATCH)
-    return batchers[sale_id]
-
-
-def _searches(sale_id: int) -> Batcher[str, str | None]:
-    batchers = _search_batchers()
-    if sale_id not in batchers:
-        batchers[sale_id] = Batcher(partial(_search, sale_id), LARGEST_BATCH)
-    return batchers[sale_id]
+def _searches() -> Batcher[tuple[int, str], str | None]:
+    return Batcher(_search, LARGEST_BATCH)

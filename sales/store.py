@@ -1,10 +1,10 @@
 """Redis: its keys, its connections, its scripts, and the two ways in which it can fail us.
 
-The only importer of redis. The lane calls `call` and `run_script` (asyncio), everything else `client` (django-redis).
+The only importer of redis. The lane calls `call` and `run_scripts` (asyncio), everything else `client` (django-redis).
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ WRITERS = "writers"
 
 # Stands in a command for the run id of the server that it is sent to: a server that starts again has another.
 RUN_ID = object()
+
+Command = tuple[Any, ...]
 
 RedisError = redis.RedisError
 ResponseError = redis.ResponseError
@@ -106,12 +108,20 @@ async def _learn_run_id(connection: Any) -> None:
     connection.run_id = info.partition(b"run_id:")[2].partition(b"\r")[0].decode()
 
 
-async def call(*commands: tuple[Any, ...], run_id: str = "") -> list[Any]:
+async def call(*commands: Command) -> list[Any]:
     """Send commands in one write and return their replies, in order. Never sends anything twice.
 
-    With a `run_id` they go to that run of the server or to none.
     Raises Unavailable when Redis did not take them, Unknown when it may have.
     """
+    replies = await _exchange(commands)
+    for reply in replies:
+        if isinstance(reply, redis.RedisError):
+            raise _meaning(reply) from reply
+    return replies
+
+
+async def _exchange(commands: Iterable[Command]) -> list[Any]:
+    """Send commands in one write and return their replies, errors among them. Raises as `call`."""
     pool = _pool()
     try:
         connection = await pool.get_connection()
@@ -119,23 +129,17 @@ async def call(*commands: tuple[Any, ...], run_id: str = "") -> list[Any]:
         raise Unavailable(f"no connection to Redis: {error}") from error
     intact = False
     try:
-        if run_id and run_id != connection.run_id:
-            intact = True
-            raise Unavailable("UNCHECKED Redis has started again")
         addressed = [[connection.run_id if word is RUN_ID else word for word in command] for command in commands]
         await connection.send_packed_command(connection.pack_commands(addressed))
-        replies = [await _read(connection) for _ in commands]
+        replies = [await _read(connection) for _ in addressed]
         intact = True
+        return replies
     except (redis.RedisError, OSError) as error:
         raise Unknown(f"the answer from Redis did not arrive: {error}") from error
     finally:
         if not intact:
             await connection.disconnect(nowait=True)
         await pool.release(connection)
-    for reply in replies:
-        if isinstance(reply, redis.RedisError):
-            raise _meaning(reply) from reply
-    return replies
 
 
 async def _read(connection: redis.asyncio.Connection) -> Any:
@@ -145,26 +149,28 @@ async def _read(connection: redis.asyncio.Connection) -> Any:
         return reply
 
 
-def _meaning(reply: redis.RedisError) -> Exception:
+def _meaning(reply: redis.RedisError) -> Failure:
     """Return what an error reply says of its command. Redis gives a refusal a code (OOM, READONLY, MISCONF, …) before
     the first write; an error without one may have struck a script half way."""
-    if isinstance(reply, NoScriptError):
-        return reply
     code = str(reply).split(" ", 1)[0]
     refused = type(reply) is not redis.ResponseError or (code.isupper() and code != "WRONGTYPE")
     return Unavailable(f"Redis refused: {reply}") if refused else Unknown(f"Redis failed: {reply}")
 
 
-async def run_script(name: str, keys: Iterable[str], args: Iterable[Any], *, run_id: str = "") -> Any:
-    """Run a script and return its reply. Takes `run_id`, and raises, as `call` does.
+async def run_scripts(name: str, calls: Iterable[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+    """Run a script once for each of `calls`, which are its keys and arguments; all are sent in one write.
 
-    A script that Redis does not have did not run: it is loaded, and then sent again.
+    Returns each one's reply, or the Failure that it met. A script that Redis does not have did not run: it is loaded,
+    and those calls are sent again. Raises as `call`, when none of them got a reply.
     """
     source = script(name)
-    keys = list(keys)
-    command = ("EVALSHA", source.sha, len(keys), *keys, *args)
-    try:
-        (reply,) = await call(command, run_id=run_id)
-    except NoScriptError:
-        _, reply = await call(("SCRIPT", "LOAD", source.text), command, run_id=run_id)
-    return reply
+    commands = [("EVALSHA", source.sha, len(keys), *keys, *args) for keys, args in calls]
+    replies = await _exchange(commands)
+    if missed := [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]:
+        try:
+            _, *again = await _exchange([("SCRIPT", "LOAD", source.text), *(commands[place] for place in missed)])
+        except Failure as failure:  # what the others were answered still holds
+            again = [failure] * len(missed)
+        for place, reply in zip(missed, again, strict=True):
+            replies[place] = reply
+    return [_meaning(reply) if isinstance(reply, redis.RedisError) else reply for reply in replies]

@@ -52,10 +52,9 @@ MUTANTS = {
     ),
     "the app's clock decides": Mutant(
         (
-            (PURCHASE, "local now_us = time[1] * 1000000 + time[2]", "local now_us = tonumber(ARGV[3])"),
-            (PURCHASE, "local key, period_us = KEYS[5 + i], tonumber(ARGV[3])", "local key, period_us = nil, 1"),
+            (PURCHASE, "local now_us = time[1] * 1000000 + time[2]", "local now_us = tonumber(ARGV[4])"),
+            (PURCHASE, "local key, period_us = KEYS[5 + i], tonumber(ARGV[4])", "local key, period_us = nil, 1"),
             ("sales/purchases.py", "limit, period_us, *words)", "limit, time.time_ns() // 1000, *words)"),
-            ("sales/purchases.py", "import hashlib\n", "import hashlib\nimport time\n"),
         ),
         "tests/test_purchase.py",
     ),
@@ -98,7 +97,8 @@ MUTANTS = {
         "tests/test_purchase.py",
     ),
     "a new run of Redis is not compared": Mutant(
-        ((PURCHASE, "if config[5] ~= ARGV[1] then", "if false then"),), "tests/test_continuity.py"
+        ((PURCHASE, "if config[5] ~= ARGV[1] or ARGV[2] ~= '' and ARGV[2] ~= ARGV[1] then", "if false then"),),
+        "tests/test_continuity.py",
     ),
     "publishing resets the stock": Mutant(
         ((PUBLISH, "redis.call('SET', KEYS[2], total - sold)", "redis.call('SET', KEYS[2], total)"),),
@@ -158,8 +158,9 @@ MUTANTS = {
         (
             (
                 "sales/store.py",
-                "    except NoScriptError:\n",
-                "    except Unknown:\n        (reply,) = await call(command)\n    except NoScriptError:\n",
+                "    replies = await _exchange(commands)\n    if missed",
+                "    try:\n        replies = await _exchange(commands)\n"
+                "    except Unknown:\n        replies = await _exchange(commands)\n    if missed",
             ),
         ),
         "tests/test_redis_failures.py",

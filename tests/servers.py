@@ -103,6 +103,9 @@ class LossyProxy:
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def connections(self) -> int:
+        return len(self._open)
+
     def mute(self) -> None:
         """From now on no answer reaches the connections that are open now; new ones are not touched."""
         self._muted |= self._open

@@ -123,6 +123,18 @@ async def test_a_defect_is_heard_by_its_batch_and_the_next_batch_runs():
     assert await whole == "B"
 
 
+async def test_an_item_that_met_a_failure_hears_of_it_alone():
+    async def call(items: Sequence[str]) -> list[str | store.Failure]:
+        return [store.Unavailable("closed") if item == "b" else item.upper() for item in items]
+
+    batcher = Batcher(call, 10)
+    tasks = await submit(batcher, "a", "b", "c")
+
+    assert [await tasks[0], await tasks[2]] == ["A", "C"]
+    with pytest.raises(store.Unavailable, match="closed"):
+        await tasks[1]
+
+
 async def test_a_caller_that_left_does_not_disturb_the_others():
     call = SlowCall()
     batcher = Batcher(call, 10)

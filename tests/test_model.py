@@ -255,10 +255,10 @@ class FlashSale(RuleBasedStateMachine):
 
         assert standing.sold == len(model.purchases)
         assert {user.decode(): tuple(text.decode().split(" ")) for user, text in held.items()} == {
-            user: (bought.order_id, str(bought.remaining_stock), purchases._digest(bought.key))
+            user: (bought.order_id, str(bought.remaining_stock), purchases.digest(bought.key))
             for user, bought in model.purchases.items()
         }
-        assert {key.decode() for key in keys} == {purchases._digest(key) for key in model.keys}
+        assert {key.decode() for key in keys} == {purchases.digest(key) for key in model.keys}
         if not model.is_half_restored:
             assert standing.remaining_stock == model.stock
         config = standing.config
@@ -278,7 +278,7 @@ class FlashSale(RuleBasedStateMachine):
             for row in self.sale.orders.all()
         }
         assert rows == {
-            (user, *order[:2], purchases._digest(order.key), position(order.order_id)[0])
+            (user, *order[:2], purchases.digest(order.key), position(order.order_id)[0])
             for user, order in self.model.orders.items()
         }
 
@@ -296,7 +296,10 @@ async def _buy_together(sale_id: int, attempts: Sequence[tuple[str, str]]) -> li
 
 
 async def _buy_in_one_batch(sale_id: int, attempts: Sequence[tuple[str, str]]) -> list[Purchase]:
-    return await purchases._decide(sale_id, [Attempt(user, purchases._digest(key)) for user, key in attempts])
+    answers = await purchases._decide([Attempt(sale_id, user, purchases.digest(key)) for user, key in attempts])
+    if isinstance(answers[0], store.Failure):
+        raise answers[0]
+    return [answer for answer in answers if isinstance(answer, Purchase)]
 
 
 def _publish(sale: Sale) -> str:

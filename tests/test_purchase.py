@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from pytest_django import Settings
+from redis.exceptions import NoScriptError
 
 from flashsale.rates import Rate
 from sales import purchases, store
 from sales.models import Sale
-from sales.purchases import Attempt
+from sales.purchases import Attempt, Purchase
 from tests.conftest import MakeSale
 
 
@@ -27,6 +28,17 @@ def sale_with(**fields: object) -> pytest.MarkDecorator:
 
 def stock(sale: Sale) -> int:
     return int(store.client().get(store.key(sale.id, "stock")) or -1)
+
+
+async def decide(sale: Sale, *attempts: tuple[str, str]) -> list[Purchase]:
+    """Decide attempts, each a user_id and the digest of a key, in one batch."""
+    answers = await purchases._decide([Attempt(sale.id, *attempt) for attempt in attempts])
+    return [answer for answer in answers if isinstance(answer, Purchase)]
+
+
+@pytest.fixture
+def two_sales(make_sale: MakeSale) -> tuple[Sale, Sale]:
+    return make_sale(name="one"), make_sale(name="two", stock=1)
 
 
 def entries(sale: Sale) -> list:
@@ -130,15 +142,15 @@ async def test_another_key_of_the_owner_is_told_of_the_purchase(open_sale: Sale)
 @sale_with(stock=2)
 async def test_one_call_decides_a_batch_in_order(sale: Sale):
     attempts = [
-        Attempt("ada", "key"),
-        Attempt("ada", ""),
-        Attempt("ada", "key"),
-        Attempt("bob", "key"),
-        Attempt("bob", ""),
-        Attempt("eve", ""),
+        ("ada", "key"),
+        ("ada", ""),
+        ("ada", "key"),
+        ("bob", "key"),
+        ("bob", ""),
+        ("eve", ""),
     ]
 
-    answers = await purchases._decide(sale.id, attempts)
+    answers = await decide(sale, *attempts)
 
     assert [answer.outcome for answer in answers] == [
         "purchased",
@@ -154,9 +166,9 @@ async def test_one_call_decides_a_batch_in_order(sale: Sale):
 
 @sale_with(stock=purchases.LARGEST_BATCH - 1)
 async def test_the_largest_batch_fits_one_call(sale: Sale):
-    attempts = [Attempt(f"shopper-{number}", f"key-{number}") for number in range(purchases.LARGEST_BATCH)]
+    attempts = [(f"shopper-{number}", f"key-{number}") for number in range(purchases.LARGEST_BATCH)]
 
-    answers = await purchases._decide(sale.id, attempts)
+    answers = await decide(sale, *attempts)
 
     assert [answer.outcome for answer in answers] == ["purchased"] * (len(attempts) - 1) + ["sold_out"]
 
@@ -176,7 +188,7 @@ async def test_a_shopper_is_limited_and_others_are_not(open_sale: Sale, settings
 async def test_the_limit_counts_within_one_batch(open_sale: Sale, settings: Settings):
     settings.USER_RATE = Rate(3, 30)
 
-    answers = await purchases._decide(open_sale.id, [Attempt("ada", "")] * 5)
+    answers = await decide(open_sale, *[("ada", "")] * 5)
 
     assert [answer.outcome for answer in answers][2:] == ["already_purchased", "rate_limited", "rate_limited"]
 
@@ -185,7 +197,7 @@ async def test_the_limit_counts_within_one_batch(open_sale: Sale, settings: Sett
 async def test_all_attempts_of_a_period_may_come_at_once(open_sale: Sale, settings: Settings, limit: int):
     settings.USER_RATE = Rate(limit, 10)
 
-    answers = await purchases._decide(open_sale.id, [Attempt("ada", "")] * (limit + 1))
+    answers = await decide(open_sale, *[("ada", "")] * (limit + 1))
 
     assert [answer.outcome == "rate_limited" for answer in answers] == [False] * limit + [True]
 
@@ -243,6 +255,65 @@ async def test_a_sale_that_is_not_mirrored_takes_no_purchase(open_sale: Sale):
     assert not entries(open_sale)
 
 
+async def test_attempts_at_several_sales_are_decided_together_and_apart(
+    two_sales: tuple[Sale, Sale], monkeypatch: pytest.MonkeyPatch
+):
+    one, two = two_sales
+    await purchases.buy(one.id, "first")
+    exchanges: list[int] = []
+    exchange = store._exchange
+
+    async def counted(commands: list[store.Command]) -> list[object]:
+        exchanges.append(len(commands))
+        return await exchange(commands)
+
+    monkeypatch.setattr(store, "_exchange", counted)
+    first, other, second, refused = await asyncio.gather(
+        *(purchases.buy(sale.id, user_id) for user_id in ("ada", "bob") for sale in (one, two))
+    )
+
+    assert [answer.outcome for answer in (first, other, second, refused)] == [*["purchased"] * 3, "sold_out"]
+    assert exchanges == [2]
+    assert (stock(one), stock(two)) == (7, 0)
+    assert [await purchases.find(sale.id, "ada") for sale in (one, two)] == [first.order_id, other.order_id]
+
+
+async def test_a_closed_sale_refuses_its_attempts_and_no_other_sales(two_sales: tuple[Sale, Sale]):
+    one, two = two_sales
+    store.client().hset(store.key(one.id, "config"), "closed", "run it has lost data")
+
+    refused, bought = await asyncio.gather(
+        *(purchases.buy(sale.id, "ada") for sale in (one, two)), return_exceptions=True
+    )
+
+    assert isinstance(refused, store.Unavailable)
+    assert isinstance(bought, Purchase)
+    assert bought.outcome == "purchased"
+
+
+async def test_what_was_decided_before_redis_forgot_the_script_still_holds(
+    two_sales: tuple[Sale, Sale], monkeypatch: pytest.MonkeyPatch
+):
+    one, two = two_sales
+    await purchases.buy(one.id, "first")
+    exchange = store._exchange
+
+    async def forgetful(commands: list[store.Command]) -> list[object]:
+        if commands[0][0] == "SCRIPT":
+            raise store.Unavailable("no connection")
+        (reply,) = await exchange(commands[:1])
+        return [reply, NoScriptError()]
+
+    monkeypatch.setattr(store, "_exchange", forgetful)
+    bought, refused = await asyncio.gather(
+        *(purchases.buy(sale.id, "ada") for sale in (one, two)), return_exceptions=True
+    )
+
+    assert isinstance(bought, Purchase)
+    assert bought.outcome == "purchased"
+    assert isinstance(refused, store.Unavailable)
+
+
 async def test_a_script_that_redis_forgot_is_loaded_again(open_sale: Sale):
     store.client().script_flush()
 
@@ -273,12 +344,12 @@ async def test_a_purchase_is_found(open_sale: Sale):
 def test_the_header_of_the_purchase_script_tells_the_keys_of_its_call(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     calls: list[list[str]] = []
 
-    async def watched(name: str, keys: list[str], args: tuple, *, run_id: str) -> list:
-        calls.append(keys)
-        return []
+    async def watched(name: str, with_keys: list[tuple[list[str], list[str]]]) -> list[store.Failure]:
+        calls.extend(keys for keys, _ in with_keys)
+        return [store.Unavailable()]
 
-    monkeypatch.setattr(store, "run_script", watched)
-    asyncio.run(purchases._decide(open_sale.id, [Attempt("ada", ""), Attempt("bob", "")]))
+    monkeypatch.setattr(store, "run_scripts", watched)
+    asyncio.run(decide(open_sale, ("ada", ""), ("bob", "")))
 
     documented = re.findall(r"^KEYS\[\d+(?:\.\.)?\]\s+(\S+)", store.script("purchase").text, re.MULTILINE)
     *keys, limit = [key.replace("ID", str(open_sale.id)) for key in documented]

@@ -6,10 +6,11 @@ KEYS[3]   {sale:ID}:purchases  hash    user_id -> "order_id remaining_stock key_
 KEYS[4]   {sale:ID}:keys       set     digests of the idempotency keys that bought
 KEYS[5]   {sale:ID}:orders     stream  user_id, remaining_stock, key_digest
 KEYS[6..] {sale:ID}:ratelimit:USER  string  of each attempt in turn; none when attempts are not limited
-ARGV[1]   run_id        this server's run, which is the one that was last checked against SQL, or nothing is decided
-ARGV[2]   limit         attempts that a shopper may make in a period, all at once if they like
-ARGV[3]   period_us     that period, in microseconds
-ARGV[4..] user_id, key_digest  of each attempt in turn; "" stands for no idempotency key
+ARGV[1]   run_id        this server's run, which is the one that was last compared with SQL, or nothing is decided
+ARGV[2]   known_run     the run that holds all that the caller has answered, which is this one, too; "" for none yet
+ARGV[3]   limit         attempts that a shopper may make in a period, all at once if they like
+ARGV[4]   period_us     that period, in microseconds
+ARGV[5..] user_id, key_digest  of each attempt in turn; "" stands for no idempotency key
 Returns {outcome, order_id, number, ...} for each attempt in turn. number is the remaining stock, but for
 rate_limited the milliseconds to wait. Fails before it writes: NOTMIRRORED, CLOSED or UNCHECKED.
 ]]
@@ -19,12 +20,14 @@ local config = redis.call('HMGET', KEYS[1], 'starts_ms', 'ends_ms', 'paused', 'p
 local remaining = tonumber(redis.call('GET', KEYS[2]))
 if config[4] ~= '1' or not remaining then return redis.error_reply('NOTMIRRORED the sale is not in Redis') end
 if config[6] then return redis.error_reply('CLOSED ' .. config[6]) end
-if config[5] ~= ARGV[1] then return redis.error_reply('UNCHECKED Redis has started again') end
+if config[5] ~= ARGV[1] or ARGV[2] ~= '' and ARGV[2] ~= ARGV[1] then
+  return redis.error_reply('UNCHECKED Redis has started again')
+end
 local refusal = now_us < config[1] * 1000 and 'not_started' or now_us >= config[2] * 1000 and 'ended'
   or config[3] == '1' and 'paused'
 
 local users, keys = {}, {}
-for i = 4, #ARGV, 2 do
+for i = 5, #ARGV, 2 do
   users[#users + 1] = ARGV[i]
   keys[#keys + 1] = ARGV[i + 1]
 end
@@ -39,10 +42,10 @@ end
 -- The generic cell rate algorithm: a shopper's theoretical arrival time may run ahead of now by one period.
 -- Kept out of the append-only file and replicas: it is worth less than the fsync that a refusal would then cost.
 local function wait_ms(i)
-  local key, period_us = KEYS[5 + i], tonumber(ARGV[3])
+  local key, period_us = KEYS[5 + i], tonumber(ARGV[4])
   if not key then return 0 end
   local before_us = math.max(arrivals[key] or tonumber(redis.call('GET', key) or 0), now_us)
-  local arrival_us = before_us + math.floor(period_us / ARGV[2])
+  local arrival_us = before_us + math.floor(period_us / ARGV[3])
   if arrival_us - now_us > period_us then return math.ceil((arrival_us - now_us - period_us) / 1000) end
   arrivals[key] = arrival_us
   redis.set_repl(redis.REPL_NONE)
