@@ -49,8 +49,8 @@ async def _redis() -> dict[str, Any]:
     """Tell whether purchases can be decided. Raises store.Unavailable when no sale can sell."""
     with suppress(store.Unavailable):
         await snapshots.find("")  # it compares Redis with SQL when Redis has started again: nobody else may be asking
-    run_id, checked_run, listings = await store.call(
-        ("ECHO", store.RUN_ID), ("GET", store.CHECKED_RUN), ("HGETALL", store.DIRECTORY)
+    listings, run_id, checked_run = await store.call(
+        ("HGETALL", store.DIRECTORY), ("ECHO", store.RUN_ID), ("GET", store.CHECKED_RUN)
     )
     if checked_run != run_id:
         raise store.Unavailable("Redis is new or has started again; the next request compares it with SQL")

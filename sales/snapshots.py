@@ -130,10 +130,7 @@ class _Reader:
         started = time.monotonic()
         try:
             async with asyncio.timeout(READ_WITHIN_SECONDS):
-                run_id, checked_run = await store.call(("ECHO", store.RUN_ID), ("GET", store.CHECKED_RUN))
-                if checked_run != run_id:
-                    await asyncio.to_thread(_list_all, run_id.decode())
-                now, listings = await store.call(("TIME",), ("HGETALL", store.DIRECTORY))
+                now, listings = await _read_directory()
                 self._directory = _directory(listings)
                 self._clock_ahead_seconds = int(now[0]) + int(now[1]) / 1e6 - time.monotonic()
                 self._current = current(self._directory, self.now_ms())
@@ -167,6 +164,17 @@ class _Reader:
                 found[slug] = _snapshot(self._directory[slug].id, _pairs(config), int(stock))
             self._replies[slug] = reply
         return found
+
+
+async def _read_directory() -> tuple[list[bytes], list[bytes]]:
+    """Return Redis's time, and the directory. When Redis has started again, it is made SQL's first."""
+    # The mark is read last: a directory that was emptied before it was read has none.
+    commands = ("TIME",), ("HGETALL", store.DIRECTORY), ("ECHO", store.RUN_ID), ("GET", store.CHECKED_RUN)
+    now, listings, run_id, checked_run = await store.call(*commands)
+    if checked_run != run_id:
+        await asyncio.to_thread(_list_all, run_id.decode())
+        now, listings = await store.call(*commands[:2])
+    return now, listings
 
 
 async def _why_closed(sale_id: int, config: dict[str, str], stock: bytes | None, run_id: str) -> str:
