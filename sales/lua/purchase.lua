@@ -31,7 +31,7 @@ for i = 5, #ARGV, 2 do
   users[#users + 1] = ARGV[i]
   keys[#keys + 1] = ARGV[i + 1]
 end
-local purchases, key_bought, arrivals = {}, {}, {}
+local purchases, key_bought = {}, {}
 for i, purchase in ipairs(redis.call('HMGET', KEYS[3], unpack(users))) do
   purchases[users[i]] = purchase
 end
@@ -41,19 +41,22 @@ end
 
 -- The generic cell rate algorithm: a shopper's theoretical arrival time may run ahead of now by one period.
 -- Kept out of the append-only file and replicas: it is worth less than the fsync that a refusal would then cost.
-local function wait_ms(i)
-  local key, period_us = KEYS[5 + i], tonumber(ARGV[4])
-  if not key then return 0 end
-  local before_us = math.max(arrivals[key] or tonumber(redis.call('GET', key) or 0), now_us)
-  local arrival_us = before_us + math.floor(period_us / ARGV[3])
-  if arrival_us - now_us > period_us then return math.ceil((arrival_us - now_us - period_us) / 1000) end
-  arrivals[key] = arrival_us
-  redis.set_repl(redis.REPL_NONE)
-  redis.call('SET', key, string.format('%.0f', arrival_us), 'PX', math.ceil((arrival_us - now_us) / 1000))
-  redis.set_repl(redis.REPL_ALL)
-  return 0
+local wait_ms, arrivals, period_us = {}, {}, tonumber(ARGV[4])
+local arrivals_then = KEYS[6] and redis.call('MGET', unpack(KEYS, 6)) or {}
+redis.set_repl(redis.REPL_NONE)
+for i, arrival_then in ipairs(arrivals_then) do
+  local key = KEYS[5 + i]
+  local arrival_us = math.max(arrivals[key] or tonumber(arrival_then or 0), now_us) + math.floor(period_us / ARGV[3])
+  if arrival_us - now_us > period_us then
+    wait_ms[i] = math.ceil((arrival_us - now_us - period_us) / 1000)
+  else
+    arrivals[key] = arrival_us
+    redis.call('SET', key, string.format('%.0f', arrival_us), 'PX', math.ceil((arrival_us - now_us) / 1000))
+  end
 end
+redis.set_repl(redis.REPL_ALL)
 
+local claims, keys_that_bought = {}, {}
 local function decide(user, key)
   if purchases[user] then
     local order_id, remaining_then, key_then = purchases[user]:match('^(%S+) (%S+) (.*)$')
@@ -67,21 +70,26 @@ local function decide(user, key)
   remaining = remaining - 1
   local order_id = redis.call('XADD', KEYS[5], '*', 'user_id', user, 'remaining_stock', remaining, 'key_digest', key)
   purchases[user] = order_id .. ' ' .. remaining .. ' ' .. key
-  redis.call('HSET', KEYS[3], user, purchases[user])
-  redis.call('SET', KEYS[2], remaining)
+  claims[#claims + 1] = user
+  claims[#claims + 1] = purchases[user]
   if key ~= '' then
-    redis.call('SADD', KEYS[4], key)
     key_bought[key] = true
+    keys_that_bought[#keys_that_bought + 1] = key
   end
   return 'purchased', order_id, remaining
 end
 
 local answers = {}
 for i, user in ipairs(users) do
-  local outcome, order_id, number = 'rate_limited', '', wait_ms(i)
-  if number == 0 then outcome, order_id, number = decide(user, keys[i]) end
+  local outcome, order_id, number = 'rate_limited', '', wait_ms[i]
+  if not number then outcome, order_id, number = decide(user, keys[i]) end
   answers[#answers + 1] = outcome
   answers[#answers + 1] = order_id
   answers[#answers + 1] = number
+end
+if #claims > 0 then
+  redis.call('HSET', KEYS[3], unpack(claims))
+  redis.call('SET', KEYS[2], remaining)
+  if #keys_that_bought > 0 then redis.call('SADD', KEYS[4], unpack(keys_that_bought)) end
 end
 return answers
