@@ -16,6 +16,7 @@ from django.urls import URLPattern
 from django.utils.datastructures import MultiValueDict
 from django.utils.functional import cached_property
 
+from flashsale.protocol import WHOLE_RESPONSE
 from sales import endpoints, pages, ratelimits
 from sales.addresses import client_address
 
@@ -147,7 +148,7 @@ class Lane:
             log.exception("%s %s failed", scope["method"], scope["path"])
             response = _last_resort(refuse)
         if response:
-            await _send(response, send)
+            await _send(response, scope, send)
         else:
             await self._django(_without_aliases(scope), _replay(request._body, receive), send)
 
@@ -182,21 +183,23 @@ def _last_resort(refuse: Callable[..., HttpResponse]) -> HttpResponse:
         return endpoints.refusal("server_error")
 
 
-async def _send(response: HttpResponse, send: Send) -> None:
-    start, body = response.__dict__.get("asgi_messages") or _messages(response)
-    await send(start)
-    await send(body)
+async def _send(response: HttpResponse, scope: Scope, send: Send) -> None:
+    status, head, body = response.__dict__.get("on_the_wire") or _on_the_wire(response)
+    if WHOLE_RESPONSE in scope.get("extensions", ()):
+        await send({"type": WHOLE_RESPONSE, "status": status, "head": head, "body": body})
+        return
+    headers = [tuple(line.split(b": ", 1)) for line in head.splitlines()]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
-def _messages(response: HttpResponse) -> tuple[Message, Message]:
-    """Return the response as ASGI messages; they stay with it, because some responses are sent many times."""
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
+def _on_the_wire(response: HttpResponse) -> tuple[int, bytes, bytes]:
+    """Return the response's status, header lines and body; they stay with it, because some are sent many times."""
+    lines = [f"{name.lower()}: {value}\r\n" for name, value in response.items()]
     if response.status_code != HTTPStatus.NOT_MODIFIED:
-        headers.append((b"content-length", str(len(response.content)).encode()))
-    start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
-    messages = start, {"type": "http.response.body", "body": response.content}
-    response.__dict__["asgi_messages"] = messages
-    return messages
+        lines.append(f"content-length: {len(response.content)}\r\n")
+    response.__dict__["on_the_wire"] = found = response.status_code, "".join(lines).encode("latin-1"), response.content
+    return found
 
 
 async def _body(receive: Receive, largest_bytes: int, within_seconds: float) -> bytes:

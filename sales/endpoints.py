@@ -24,10 +24,20 @@ class Refused(Exception):
         self.code, self.message = code, message
 
 
+class Answer(HttpResponse):
+    """Django's response, made without the work that JSON on the lane has no use for: cookies, character sets.
+
+    `HttpResponse.__init__` is not called on purpose: it takes 4 µs. `headers` are ours, and hold nothing of a client's.
+    """
+
+    def __init__(self, content: bytes, status: int, headers: dict[str, str]):
+        self._container = [content]
+        self.status_code = status
+        self.headers = headers  # type: ignore[assignment]
+
+
 def answer(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> HttpResponse:
-    return HttpResponse(
-        orjson.dumps(body), status=status, content_type=JSON, headers={"Cache-Control": "no-store", **(headers or {})}
-    )
+    return Answer(orjson.dumps(body), status, {"Content-Type": JSON, "Cache-Control": "no-store", **(headers or {})})
 
 
 def refusal(code: str, message: str = "", *, wait_seconds: int = 1, allow: str = "") -> HttpResponse:
