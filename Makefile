@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 FIND_PYTHON = for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo "$$name"; exit; fi; done
 
-.PHONY: help run dev test faults mutants lint format lock clean
+.PHONY: help run dev test faults bench growth load mutants lint format lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,17 @@ test: $(VENV)/.installed-dev lint  ## lint, types and the whole test suite
 
 faults: $(VENV)/.installed-dev  ## break everything on purpose, N times (10), from SEED (1), JOBS (1) at a time
 	@$(BIN)/python -m tests.faults $(or $(N),10) $(or $(SEED),1) $(or $(JOBS),1)
+
+bench: $(VENV)/.installed-dev  ## measure side by side with Go, Express and others: OPTIONS="--rounds 3 --save", or --help
+	@$(BIN)/python -m tests.load.bench $(OPTIONS)
+
+growth: $(VENV)/.installed-dev  ## measure how costs grow, and draw it into docs/
+	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-plots.txt
+	@$(BIN)/python -m tests.load.growth
+
+load: $(VENV)/.installed-dev  ## send a crowd, and check what came of it: PROFILE (rush), USERS, TIME (seconds), HOST (its own)
+	@exec $(BIN)/python -m tests.load --profile "$(or $(PROFILE),rush)" --host "$(HOST)" \
+		$(if $(USERS),--users "$(USERS)") $(if $(TIME),--seconds "$(TIME)")
 
 mutants: $(VENV)/.installed-dev  ## plant bugs, and expect the tests to catch each
 	@$(BIN)/python -m tests.mutants
@@ -46,6 +57,8 @@ lock: $(VENV)/.installed-dev  ## pin the packages of pyproject.toml anew
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml -o requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml --group dev \
 		--constraint requirements.txt -o requirements-dev.txt
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --group plots \
+		--constraint requirements-dev.txt -o requirements-plots.txt
 
 clean:  ## remove the virtual environment and caches; var/ with its data stays
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
