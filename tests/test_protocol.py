@@ -1,0 +1,76 @@
+"""Responses on the wire: whole, in order, and as HTTP wants them."""
+
+import socket
+from typing import Any
+
+import httpx
+import pytest
+
+from flashsale.asgi import application
+from tests.servers import WebServer
+
+
+def answers(server: WebServer, request: bytes) -> bytes:
+    """Send bytes and return what comes until the server closes, or says nothing more for a moment."""
+    url = httpx.URL(server.url)
+    with socket.create_connection((url.host, url.port or 80), timeout=1) as client:
+        client.sendall(request)
+        received = b""
+        try:
+            while part := client.recv(65536):
+                received += part
+        except TimeoutError:
+            received += b"[still open]"
+        return received
+
+
+def get(headers: str = "", version: str = "1.1", method: str = "GET") -> bytes:
+    return f"{method} /health/live HTTP/{version}\r\nHost: localhost\r\n{headers}\r\n".encode()
+
+
+def test_a_connection_stays_open_for_the_next_request(server: WebServer):
+    received = answers(server, get())
+
+    head, body = received.split(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"date: " in head
+    assert f"content-length: {len(body) - len('[still open]')}".encode() in head
+    assert body.startswith(b'{"status":"ok"')
+    assert body.endswith(b"}[still open]")
+
+
+@pytest.mark.parametrize("request_bytes", [get("Connection: close\r\n"), get(version="1.0")])
+def test_a_connection_is_closed_when_the_client_wants_so(server: WebServer, request_bytes: bytes):
+    received = answers(server, request_bytes)
+
+    assert b"connection: close\r\n" in received
+    assert received.endswith(b"}")
+
+
+def test_the_answer_to_head_has_the_length_and_no_body(server: WebServer):
+    received = answers(server, get("Connection: close\r\n", method="HEAD"))
+
+    head, body = received.split(b"\r\n\r\n")
+    assert (b"content-length: " in head, body) == (True, b"")
+
+
+def test_requests_in_one_packet_are_answered_in_their_order(server: WebServer):
+    nothing = b"GET /api/sales/nothing/status HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+    received = answers(server, get() + nothing + get("Connection: close\r\n"))
+
+    assert received.count(b"HTTP/1.1 ") == 3
+    first, second, third = received.split(b"HTTP/1.1 ")[1:]
+    assert (first[:3], second[:3], third[:3]) == (b"200", b"404", b"200")
+    assert first.endswith(b"}")
+    assert second.endswith(b"}")
+
+
+@pytest.mark.usefixtures("static_files")
+async def test_another_server_gets_the_messages_of_asgi():
+    transport: Any = httpx.ASGITransport(app=application)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        response = await client.get("/health/live")
+
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
+    assert response.json()["status"] == "ok"
