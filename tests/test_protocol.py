@@ -6,7 +6,6 @@ from typing import Any
 import httpx
 import pytest
 
-from flashsale.asgi import application
 from tests.servers import WebServer
 
 
@@ -68,6 +67,8 @@ def test_requests_in_one_packet_are_answered_in_their_order(server: WebServer):
 
 @pytest.mark.usefixtures("static_files")
 async def test_another_server_gets_the_messages_of_asgi():
+    from flashsale.asgi import application
+
     transport: Any = httpx.ASGITransport(app=application)  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         response = await client.get("/health/live")
