@@ -124,12 +124,13 @@ def _mirror(sale: Sale) -> None:
 
 def list_in_directory(sale: Sale) -> None:
     """Bring the sale's line in the directory up to date; its earlier address, if it had another, goes."""
-    client = store.client()
-    lines = client.hgetall(store.DIRECTORY)
+    lines = store.client().hgetall(store.DIRECTORY)
+    pipeline = store.client().pipeline(transaction=True)  # at no moment is the sale missing
     if outdated := [slug for slug, line in lines.items() if int(line.split()[0]) == sale.id]:
-        client.hdel(store.DIRECTORY, *outdated)
+        pipeline.hdel(store.DIRECTORY, *outdated)
     if sale.published:
-        client.hset(store.DIRECTORY, sale.slug, _line(sale))
+        pipeline.hset(store.DIRECTORY, sale.slug, _line(sale))
+    pipeline.execute()
 
 
 def list_all(run_id: str) -> None:

@@ -1,10 +1,14 @@
 """The mirror: what operators configure is what Redis sells, and nothing is ever reset."""
 
 import asyncio
+import threading
+import time
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+import redis
+from django.conf import settings
 
 from sales import continuity, publishing, purchases, store
 from sales.models import Order, Sale
@@ -154,6 +158,25 @@ def test_publishing_all_closes_what_was_unpublished_while_redis_was_away(open_sa
     with pytest.raises(store.Unavailable, match="NOTMIRRORED"):
         buy(open_sale, "ada")
     assert not store.client().hlen(store.DIRECTORY)
+
+
+def test_who_reads_while_a_sale_is_published_finds_it(open_sale: Sale):
+    is_over, missing = threading.Event(), []
+
+    def read() -> None:
+        client = redis.Redis.from_url(settings.REDIS_URL)
+        while not is_over.is_set():
+            if not client.hexists(store.DIRECTORY, open_sale.slug):
+                missing.append(time.monotonic())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(100):
+        publishing.publish(open_sale)
+    is_over.set()
+    reader.join()
+
+    assert not missing
 
 
 def test_another_address_replaces_the_old_one(open_sale: Sale):
