@@ -40,7 +40,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="all contenders in turn, so often (3)")
-    parser.add_argument("--seconds", type=float, default=2, help="for each measurement (2)")
+    parser.add_argument("--seconds", type=int, default=2, help="for each measurement (2)")
     parser.add_argument("--connections", type=_numbers, default=CONNECTIONS, help="like 1,16,256")
     parser.add_argument("--only", type=_names, default=list(CONTENDERS), help=f"some of {','.join(CONTENDERS)}")
     parser.add_argument("--save", action="store_true", help="write docs/performance.json, and its table")

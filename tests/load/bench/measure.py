@@ -33,7 +33,7 @@ class Measurement:
         return asdict(self)
 
 
-def measure(contender: Contender, work: str, connections: int, seconds: float, sales: int = 0) -> Measurement:
+def measure(contender: Contender, work: str, connections: int, seconds: int, sales: int = 0) -> Measurement:
     """Load `contender` for so long, and return what came of it. CPU time is per request, in microseconds.
 
     With `sales` the attempts go to as many sales in turn, which are named sale-0, sale-1, …
@@ -58,10 +58,10 @@ def measure(contender: Contender, work: str, connections: int, seconds: float, s
     )
 
 
-def _wrk(contender: Contender, work: str, connections: int, seconds: float, sales: int) -> dict[str, Any]:
+def _wrk(contender: Contender, work: str, connections: int, seconds: int, sales: int) -> dict[str, Any]:
     is_purchase = work in PURCHASES
     path = contender.purchase_path if is_purchase else contender.paths[work]
-    options = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "5s", "-s", str(WORK_FILE)]
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(WORK_FILE)]
     words = ["buy" if is_purchase else "get", next(_prefixes), str(sales)]
     done = subprocess.run(
         ["wrk", *options, contender.address + path, *words], capture_output=True, text=True, timeout=seconds + 30

@@ -55,7 +55,7 @@ def machine_words(results: Results) -> str:
     machine = results.machine
     return (
         f"Measured on {machine['date']} on {machine['cores']} cores ({machine['system']}) that carry server, Redis and "
-        f"wrk; Python {machine['python']}; medians of {machine['rounds']} rounds, {machine['seconds']:g} s each."
+        f"wrk; Python {machine['python']}; medians of {machine['rounds']} rounds, {machine['seconds']} s each."
     )
 
 
