@@ -1,6 +1,7 @@
 """The shoppers' pages: the sale, and the answer to its form."""
 
 import time
+from functools import lru_cache
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -35,9 +36,16 @@ BUTTON_WORDS = {**STATUS_WORDS, "upcoming": "Not open yet", "active": "Buy now"}
 
 def refusal(code: str, message: str = "", *, wait_seconds: int = 1, allow: str = "") -> HttpResponse:
     """Return a page that says why there is no sale page, and what to do."""
-    context = {"title": headline(code), "message": message or SENTENCE[code]}
     headers = _uncached(code, wait_seconds) | ({"Allow": allow} if allow else {})
-    return HttpResponse(render_to_string("sales/refusal.html", context), status=HTTP_STATUS[code], headers=headers)
+    return HttpResponse(_refusal_page(code, message), status=HTTP_STATUS[code], headers=headers)
+
+
+@lru_cache(maxsize=100)
+def _refusal_page(code: str, message: str) -> bytes:
+    """Return the page, which a server that has to refuse many must not render for each."""
+    return render_to_string(
+        "sales/refusal.html", {"title": headline(code), "message": message or SENTENCE[code]}
+    ).encode()
 
 
 def _uncached(code: str, wait_seconds: int = 1) -> dict[str, str]:

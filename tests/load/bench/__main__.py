@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -86,7 +85,6 @@ def _play(name: str, number: int, options: argparse.Namespace, results: Results)
                 f"  {found.worker_mb:4.0f} MB  {found.errors} errors, {found.timeouts} time-outs",
                 flush=True,
             )
-            time.sleep(0.2)
 
 
 def _runs(works: Any, connections: tuple[int, ...]) -> Iterator[tuple[str, int]]:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import subprocess
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import psutil
 
 from tests.load.bench.contenders import PURCHASES, Contender
 
+IDLE_WITHIN_SECONDS = 5
 WORK_FILE = Path(__file__).with_name("work.lua")
 _prefixes = (f"{number:x}-" for number in itertools.count(1))
 
@@ -42,6 +44,7 @@ def measure(contender: Contender, work: str, connections: int, seconds: int, sal
     before = _cpu_seconds(contender.processes()), _cpu_seconds([redis_process])
     summary = _wrk(contender, work, connections, seconds, sales)
     after = _cpu_seconds(contender.processes()), _cpu_seconds([redis_process])
+    _wait_until_idle(contender)
     requests = max(1, summary["requests"])
     server_seconds, redis_seconds = after[0] - before[0], after[1] - before[1]
     wrong = requests - summary["refused"] if work == "sold_out" else summary["refused"]
@@ -56,6 +59,16 @@ def measure(contender: Contender, work: str, connections: int, seconds: int, sal
         errors=wrong + summary["broken"],
         timeouts=summary["timeouts"],
     )
+
+
+def _wait_until_idle(contender: Contender) -> None:
+    """Wait until the server has done with what was under way when the load ended: the next run is not to pay for it."""
+    deadline = time.monotonic() + IDLE_WITHIN_SECONDS
+    while time.monotonic() < deadline:
+        before = _cpu_seconds(contender.processes())
+        time.sleep(0.2)
+        if _cpu_seconds(contender.processes()) - before < 0.02:
+            return
 
 
 def _wrk(contender: Contender, work: str, connections: int, seconds: int, sales: int) -> dict[str, Any]:

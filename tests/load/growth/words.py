@@ -4,8 +4,17 @@ from statistics import median
 from typing import Any
 
 
+PLOTS = """\
+![CPU per purchase over connections](growth-connections.svg)
+![CPU per purchase over purchases in the sale](growth-purchases.svg)
+![CPU per purchase over sales open at once](growth-sales.svg)
+![Memory of a web process over requests](growth-memory.svg)
+
+"""
+
+
 def report(results: dict[str, Any]) -> str:
-    """Return a Markdown table of what does not fit a plot."""
+    """Return, in Markdown, the plots and a table of what does not fit them."""
     purchases, writer, requests = results["purchases"], results["writer"], results["requests"]
     claim, key, entry = (purchases[f"{name}_bytes"] for name in ("claim", "key", "entry"))
     lines = [
@@ -25,7 +34,7 @@ def report(results: dict[str, Any]) -> str:
         f"| order writer beside {writer['purchases_per_second_meanwhile']:,.0f} purchases/s "
         f"| | {writer['rows_per_second_beside_load']:,.0f} rows/s |",
     ]
-    return "\n".join(lines) + "\n\n" + _by_purchases(purchases["points"]) + "\n\n" + _by_sales(results["sales"])
+    return PLOTS + "\n".join(lines) + "\n\n" + _by_purchases(purchases["points"]) + "\n\n" + _by_sales(results["sales"])
 
 
 def _by_purchases(points: list[dict[str, Any]]) -> str:
