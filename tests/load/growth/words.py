@@ -3,7 +3,6 @@
 from statistics import median
 from typing import Any
 
-
 PLOTS = """\
 ![CPU per purchase over connections](growth-connections.svg)
 ![CPU per purchase over purchases in the sale](growth-purchases.svg)
