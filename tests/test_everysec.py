@@ -73,7 +73,7 @@ def acknowledged_until_killed(process: subprocess.Popen[bytes], client: redis.Re
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         user_id = f"shopper-{len(acknowledged)}"
-        assert buy(keys=KEYS, args=[run_id, 0, 0, user_id, ""])[0] == b"purchased"
+        assert buy(keys=KEYS, args=[run_id, "", 0, 0, user_id, ""])[0] == b"purchased"
         acknowledged.add(user_id.encode())
     process.kill()
     process.wait()

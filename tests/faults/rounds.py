@@ -70,12 +70,14 @@ def _survive(fault: Fault, stage: Stage, load: Load, rng: random.Random) -> Comp
             return found
         opened = time.monotonic()
         time.sleep(rng.uniform(0.4, 0.8))
+        # Every shopper may have been waiting for an answer that was lost before.
+        while not _is_answered(load, opened) and time.monotonic() < opened + OPEN_AGAIN_WITHIN_SECONDS:
+            time.sleep(0.05)
     finally:
         load.stop()
     codes = {answer.code for answer in load.answers if answer.began + answer.seconds > began}
     found.unless(not fault.shows or bool(codes & fault.shows), f"the fault did not show: answers were {codes}")
-    answered = any(answer.status in (200, 409) for answer in load.since(opened))
-    found.unless(answered, "nobody got an answer after the fault")
+    found.unless(_is_answered(load, opened), "nobody got an answer after the fault")
     return Complaints(found + complaints(stage, load, loss, may_drop=fault.drops_connections))
 
 
@@ -85,6 +87,10 @@ def _is_open_again(load: Load) -> bool:
         time.sleep(0.05)
     client.close()
     return is_open
+
+
+def _is_answered(load: Load, since: float) -> bool:
+    return any(answer.status in (200, 409) for answer in load.since(since))
 
 
 def _find_loss(stage: Stage, load: Load, found: Complaints) -> Loss:

@@ -79,7 +79,7 @@ def _fill(flashsale: FlashSale, target: int) -> None:
         for _ in range(BATCHES_AT_ONCE):
             count = min(BATCH, target - sold)
             words = [word for number in range(sold, sold + count) for word in _attempt(number)]
-            pipeline.evalsha(sha, len(keys), *keys, run_id, 0, 0, *words)
+            pipeline.evalsha(sha, len(keys), *keys, run_id, "", 0, 0, *words)
             sold += count
             if sold == target:
                 break
