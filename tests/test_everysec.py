@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,15 @@ def slow_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def start(slow_disk: Path, tmp_path: Path) -> Callable[..., tuple[subprocess.Popen[bytes], redis.Redis]]:
-    """Start a Redis with that appendfsync and that slow a disk."""
+def start(slow_disk: Path, tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[bytes], redis.Redis]]]:
+    """Start a Redis with that appendfsync and that slow a disk; none outlives the test."""
+    started: list[subprocess.Popen[bytes]] = []
 
     def start_it(appendfsync: str, slow_ms: int) -> tuple[subprocess.Popen[bytes], redis.Redis]:
         command = [*embedded_redis.command(tmp_path), "--appendfsync", appendfsync]
         environment = {**os.environ, "LD_PRELOAD": str(slow_disk), "SLOW_MS": str(slow_ms)}
         process = subprocess.Popen(command, env=environment)
+        started.append(process)
         client = redis.Redis(unix_socket_path=str(embedded_redis.socket_path(tmp_path)))
         while True:
             try:
@@ -59,7 +61,10 @@ def start(slow_disk: Path, tmp_path: Path) -> Callable[..., tuple[subprocess.Pop
             except redis.RedisError:
                 time.sleep(0.02)
 
-    return start_it
+    yield start_it
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def acknowledged_until_killed(process: subprocess.Popen[bytes], client: redis.Redis, seconds: float) -> set[bytes]:
