@@ -112,13 +112,16 @@ def _purchases(sale_id: int, count: int, reply: Any) -> list[Purchase | store.Fa
     if isinstance(reply, store.Failure):
         return [reply] * count
     purchases: list[Purchase | store.Failure] = []
+    newest_order = ""
     for outcome, order_id, number in zip(map(bytes.decode, reply[::3]), reply[1::3], reply[2::3], strict=True):
         if outcome == "rate_limited":
             purchases.append(Purchase(outcome, retry_after_seconds=-(-number // 1000)))
         else:
             purchases.append(Purchase(outcome, order_id.decode(), number))
         if outcome == "purchased":
-            known(sale_id).newest_order = order_id.decode()
+            newest_order = order_id.decode()
+    if newest_order:
+        known(sale_id).newest_order = newest_order
     return purchases
 
 
