@@ -7,6 +7,7 @@ or SQL is there. What the middleware would have checked for all of them is check
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -195,11 +196,16 @@ async def _send(response: HttpResponse, scope: Scope, send: Send) -> None:
 
 def _on_the_wire(response: HttpResponse) -> tuple[int, bytes, bytes]:
     """Return the response's status, header lines and body; they stay with it, because some are sent many times."""
-    lines = [f"{name.lower()}: {value}\r\n" for name, value in response.items()]
+    head = _lines(tuple(response.items()))
     if response.status_code != HTTPStatus.NOT_MODIFIED:
-        lines.append(f"content-length: {len(response.content)}\r\n")
-    response.__dict__["on_the_wire"] = found = response.status_code, "".join(lines).encode("latin-1"), response.content
+        head += b"content-length: %d\r\n" % len(response.content)
+    response.__dict__["on_the_wire"] = found = response.status_code, head, response.content
     return found
+
+
+@lru_cache(maxsize=1000)
+def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
+    return "".join(f"{name.lower()}: {value}\r\n" for name, value in headers).encode("latin-1")
 
 
 async def _body(receive: Receive, largest_bytes: int, within_seconds: float) -> bytes:

@@ -8,6 +8,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 # A message of this type has `status`, `head` (the header lines as they go on the wire, also content-length) and `body`.
 # To send the two messages of ASGI costs more: two system calls, and a check of headers that only the lane writes.
 WHOLE_RESPONSE = "flashsale.response"
+_EXTENSIONS: dict[str, Any] = {WHOLE_RESPONSE: {}}
 
 
 class _Cycle(RequestResponseCycle):
@@ -38,10 +39,45 @@ class _Cycle(RequestResponseCycle):
 
 
 class LaneProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with whole responses, and with one keep-alive timer per connection instead of per response."""
+
+    _idle_since: float | None = None
+
     def on_message_begin(self) -> None:
+        self._idle_since = None
         super().on_message_begin()
-        self.scope["extensions"] = {WHOLE_RESPONSE: {}}
+        self.scope["extensions"] = _EXTENSIONS
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> None:
         cycle.__class__ = _Cycle  # uvicorn has no setting for it
         super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_again(self.timeout_keep_alive)
+
+    def _look_again(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if it is idle for as long as it may be; else look again when it could be."""
+        idle_seconds = 0.0 if self._idle_since is None else self.loop.time() - self._idle_since
+        if idle_seconds < self.timeout_keep_alive:
+            self._look_again(self.timeout_keep_alive - idle_seconds)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Do nothing: uvicorn calls it at each request."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        super()._unset_keepalive_if_required()
