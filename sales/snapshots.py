@@ -97,26 +97,26 @@ class _Reader:
 
     async def find(self, slug: str) -> Snapshot | None:
         arrived = time.monotonic()
-        try:
-            # One read finds the sale, a second its details; a third when a read that was under way knew neither.
-            for _ in range(3):
-                wanted = slug or self._current
-                age_seconds = time.monotonic() - self._read_at
-                is_new = self._read_at >= arrived
-                if wanted in self._directory:
-                    self._asked[wanted] = arrived
-                elif is_new or age_seconds < REFRESH_AFTER_SECONDS:
-                    return None
-                if (found := self._snapshots.get(wanted)) and (is_new or age_seconds < OLDEST_SECONDS):
-                    if age_seconds >= REFRESH_AFTER_SECONDS:
-                        self._refresh()
-                    if isinstance(found, store.Unavailable):
-                        raise store.Unavailable(*found.args)
-                    return found
-                async with asyncio.timeout(READ_WITHIN_SECONDS - (time.monotonic() - arrived)):
-                    await asyncio.shield(self._refresh())
-        except TimeoutError:
-            pass
+        # One read finds the sale, a second its details; a third when a read that was under way knew neither.
+        for _ in range(3):
+            wanted = slug or self._current
+            age_seconds = time.monotonic() - self._read_at
+            is_new = self._read_at >= arrived
+            if wanted in self._directory:
+                self._asked[wanted] = arrived
+            elif is_new or age_seconds < REFRESH_AFTER_SECONDS:
+                return None
+            if (found := self._snapshots.get(wanted)) and (is_new or age_seconds < OLDEST_SECONDS):
+                if age_seconds >= REFRESH_AFTER_SECONDS:
+                    self._refresh()
+                if isinstance(found, store.Unavailable):
+                    raise store.Unavailable(*found.args)
+                return found
+            read = self._refresh()
+            await asyncio.wait([read], timeout=READ_WITHIN_SECONDS - (time.monotonic() - arrived))
+            if not read.done():
+                break
+            read.result()
         raise store.Unavailable("Redis could not be read in time, or has lost the details of the sale")
 
     def _refresh(self) -> asyncio.Task[None]:
