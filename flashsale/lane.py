@@ -20,6 +20,7 @@ from django.utils.functional import cached_property
 from flashsale.protocol import WHOLE_RESPONSE
 from sales import endpoints, pages, ratelimits
 from sales.addresses import client_address
+from sales.events import EventStream
 
 LARGEST_BODY_BYTES = 8 * 1024
 BODY_WITHIN_SECONDS = 5
@@ -187,7 +188,10 @@ def _last_resort(refuse: Callable[..., HttpResponse]) -> HttpResponse:
 async def _send(response: HttpResponse, scope: Scope, send: Send) -> None:
     status, head, body = response.__dict__.get("on_the_wire") or _on_the_wire(response)
     if WHOLE_RESPONSE in scope.get("extensions", ()):
-        await send({"type": WHOLE_RESPONSE, "status": status, "head": head, "body": body})
+        message = {"type": WHOLE_RESPONSE, "status": status, "head": head, "body": body}
+        if isinstance(response, EventStream):
+            message["successor"] = response.listener
+        await send(message)
         return
     headers = [tuple(line.split(b": ", 1)) for line in head.splitlines()]
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -197,7 +201,7 @@ async def _send(response: HttpResponse, scope: Scope, send: Send) -> None:
 def _on_the_wire(response: HttpResponse) -> tuple[int, bytes, bytes]:
     """Return the response's status, header lines and body; they stay with it, because some are sent many times."""
     head = _lines(tuple(response.items()))
-    if response.status_code != HTTPStatus.NOT_MODIFIED:
+    if response.status_code != HTTPStatus.NOT_MODIFIED and not isinstance(response, EventStream):
         head += b"content-length: %d\r\n" % len(response.content)
     response.__dict__["on_the_wire"] = found = response.status_code, head, response.content
     return found

@@ -1,11 +1,12 @@
 """HTTP on the wire: uvicorn's httptools protocol, with an ASGI extension by which a response is sent whole."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 # A message of this type has `status`, `head` (the header lines as they go on the wire, also content-length) and `body`.
+# It may have a `successor`, whose method `take_over` gets the connection: such a body has no length and no end.
 # To send the two messages of ASGI costs more: two system calls, and a check of headers that only the lane writes.
 WHOLE_RESPONSE = "flashsale.response"
 _EXTENSIONS: dict[str, Any] = {WHOLE_RESPONSE: {}}
@@ -20,6 +21,9 @@ class _Cycle(RequestResponseCycle):
             await self.flow.drain()
         if self.disconnected:
             return
+        is_head = self.scope["method"] == "HEAD"
+        successor = None if is_head else message.get("successor")
+        self.keep_alive &= not successor
         parts = [STATUS_LINE[message["status"]]]
         for name, value in self.default_headers:
             parts += (name, b": ", value, b"\r\n")
@@ -27,12 +31,15 @@ class _Cycle(RequestResponseCycle):
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
         parts.append(b"\r\n")
-        if self.scope["method"] != "HEAD":
+        if not is_head:
             parts.append(message["body"])
         self.transport.write(b"".join(parts))
         self.response_started = self.response_complete = True
         self.waiting_for_100_continue = False
         self.message_event.set()
+        if successor:
+            cast(LaneProtocol, self.transport.get_protocol()).leave_to(successor)
+            return
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
@@ -77,6 +84,13 @@ class LaneProtocol(HttpToolsProtocol):
 
     def _unset_keepalive_if_required(self) -> None:
         """Do nothing: uvicorn calls it at each request."""
+
+    def leave_to(self, successor: Any) -> None:
+        """Give the connection away: HTTP is over on it."""
+        self.connections.discard(self)
+        super()._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        successor.take_over(self.transport, self.connections)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -90,6 +90,7 @@ REDIS_READ_TIMEOUT_SECONDS = 1.0
 
 USER_RATE = read("USER_RATE", parse_rate, "10/10s")
 ADDRESS_RATE = read("ADDRESS_RATE", parse_rate, "100/s")
+EVENT_LISTENERS = read("EVENT_LISTENERS", positive, "5000")
 
 DATABASES = {"default": read("DATABASE_URL", database, f"sqlite:///{quote(str(VAR_DIR / 'db.sqlite3'))}")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -8,9 +8,10 @@ import orjson
 from django.http import HttpRequest, HttpResponse
 
 from sales import health as health_checks
-from sales import purchases, snapshots
+from sales import purchases, snapshots, statuses
 from sales.clock import iso
 from sales.endpoints import JSON, Refused, answer, endpoint, etag_of, find_sale, is_known, read_shopper, refusal
+from sales.events import EventStream, has_room
 from sales.origins import is_foreign
 from sales.outcomes import HTTP_STATUS, SENTENCE
 
@@ -21,32 +22,21 @@ LONGEST_IDEMPOTENCY_KEY = 255
 async def status(request: HttpRequest, slug: str = "") -> HttpResponse:
     sale = await find_sale(slug)
     now_ms = snapshots.now_ms()
-    state = sale.status(now_ms)
-    fields = {
-        "status": state,
-        "startTime": iso(sale.starts_ms),
-        "endTime": iso(sale.ends_ms),
-        "totalStock": sale.total_stock,
-        "remainingStock": sale.remaining_stock,
-        "productName": sale.product_name,
-        "slug": sale.slug,
-        "pollAfterMs": poll_after_ms(sale, now_ms),
-    }
+    body = statuses.fields(sale, now_ms) | statuses.moment(sale, now_ms, statuses.next_pace_ms())
     # Weak: serverTime, which differs in each answer, is left out of it.
-    etag = f"W/{etag_of(orjson.dumps(fields))}"
+    etag = f"W/{etag_of(orjson.dumps(body | {'serverTime': None}))}"
     headers = {"ETag": etag, "Cache-Control": "public, max-age=1"}
     if is_known(request, etag):
         return HttpResponse(status=304, headers=headers)
-    return answer(200, {**fields, "serverTime": iso(now_ms)}, headers)
+    return answer(200, body, headers)
 
 
-def poll_after_ms(sale: snapshots.Snapshot, now_ms: int) -> int:
-    """Return when to ask again: often while something can change, rarely far from the start and after the end."""
-    if now_ms >= sale.ends_ms:
-        return 30_000
-    if now_ms < sale.starts_ms:
-        return min(30_000, max(2_000, (sale.starts_ms - now_ms) // 10))
-    return 2_000
+@endpoint("GET", "HEAD")
+async def events(request: HttpRequest, slug: str = "") -> HttpResponse:
+    sale = await find_sale(slug)
+    if not has_room():
+        raise Refused("too_many_listeners")
+    return EventStream(slug, sale)
 
 
 @endpoint("POST")

@@ -43,8 +43,11 @@ def answer(status: int, body: dict[str, Any], headers: dict[str, str] | None = N
 def refusal(code: str, message: str = "", *, wait_seconds: int = 1, allow: str = "") -> HttpResponse:
     """Return the JSON answer to a request that got no decision."""
     headers = retry_after(code, wait_seconds) | ({"Allow": allow} if allow else {})
-    body = {"success": False, "code": code, "message": message or SENTENCE[code], "remainingStock": None}
-    return answer(HTTP_STATUS[code], body, headers)
+    return answer(HTTP_STATUS[code], refusal_body(code, message), headers)
+
+
+def refusal_body(code: str, message: str = "") -> dict[str, Any]:
+    return {"success": False, "code": code, "message": message or SENTENCE[code], "remainingStock": None}
 
 
 def endpoint(*methods: str, refuse: Callable[..., HttpResponse] = refusal) -> Callable[[View], View]:

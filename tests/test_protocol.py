@@ -1,11 +1,15 @@
 """Responses on the wire: whole, in order, and as HTTP wants them."""
 
+import asyncio
 import socket
+import time
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 
+from flashsale.protocol import WHOLE_RESPONSE, LaneProtocol
 from tests.servers import WebServer
 
 
@@ -63,6 +67,32 @@ def test_requests_in_one_packet_are_answered_in_their_order(server: WebServer):
     assert (first[:3], second[:3], third[:3]) == (b"200", b"404", b"200")
     assert first.endswith(b"}")
     assert second.endswith(b"}")
+
+
+async def test_an_idle_connection_is_closed_so_long_after_its_last_request():
+    config = uvicorn.Config(_hello, http=LaneProtocol, lifespan="off", log_level="warning", timeout_keep_alive=1)
+    server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    reader, writer = await asyncio.open_connection(*listening.getsockname())
+
+    for _ in range(3):  # together longer than a second
+        writer.write(get())
+        await reader.readuntil(b"hello")
+        asked = time.monotonic()
+        await asyncio.sleep(0.6)
+    rest = await reader.read()
+    idle_seconds = time.monotonic() - asked
+
+    writer.close()
+    server.should_exit = True
+    await serving
+    assert rest == b""
+    assert 1.0 <= idle_seconds < 2.0
+
+
+async def _hello(scope: Any, receive: Any, send: Any) -> None:
+    head = b"content-length: 5\r\n"
+    await send({"type": WHOLE_RESPONSE, "status": 200, "head": head, "body": b"hello"})
 
 
 @pytest.mark.usefixtures("static_files")
