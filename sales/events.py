@@ -18,7 +18,7 @@ from sales import endpoints, snapshots, statuses, store
 from sales.per_loop import per_loop
 
 # As often the sales are looked at, and at most this part of a worker's time goes into writing.
-EVERY_SECONDS = 0.25
+EVERY_SECONDS = 0.5
 LARGEST_SHARE = 0.15
 # Something is written at least so often: a proxy closes a connection that says nothing, and who has gone is noticed.
 HEARTBEAT_SECONDS = 15

@@ -10,12 +10,13 @@ from typing import Any
 
 from tests.faults.programs import PROJECT_DIR
 from tests.load.bench.__main__ import DOCUMENT, put_between_marks
-from tests.load.growth import plots, purchases, requests, sales, words
+from tests.load.growth import listeners, plots, purchases, requests, sales, words
 
 STEPS: dict[str, Callable[[], Any]] = {
     "purchases": purchases.measure_growth,
     "sales": sales.measure_growth,
     "requests": requests.measure_growth,
+    "listeners": listeners.measure_growth,
     "writer": purchases.measure_writer,
 }
 RESULTS = PROJECT_DIR / "docs" / "growth.json"

@@ -33,7 +33,8 @@ def report(results: dict[str, Any]) -> str:
         f"| order writer beside {writer['purchases_per_second_meanwhile']:,.0f} purchases/s "
         f"| | {writer['rows_per_second_beside_load']:,.0f} rows/s |",
     ]
-    return PLOTS + "\n".join(lines) + "\n\n" + _by_purchases(purchases["points"]) + "\n\n" + _by_sales(results["sales"])
+    tables = ("\n".join(lines), _by_purchases(purchases["points"]), _by_sales(results["sales"]))
+    return PLOTS + "\n\n".join((*tables, _by_pages(results["listeners"])))
 
 
 def _by_purchases(points: list[dict[str, Any]]) -> str:
@@ -55,6 +56,23 @@ def _by_sales(points: list[dict[str, Any]]) -> str:
             found = [point for point in points if point["sales"] == count and point["spread"] == is_spread]
             cells.append(f"{_median(found, 'server_us'):.0f}, {_median(found, 'redis_us'):.1f}")
         lines.append(f"| {count:,} | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines)
+
+
+def _by_pages(points: list[dict[str, Any]]) -> str:
+    lines = [
+        "| pages open | purchases/s | server µs | p99 ms | longest time without news | memory of a page |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for kind, count in sorted({(point["kind"], point["pages"]) for point in points}):
+        found = [point for point in points if (point["kind"], point["pages"]) == (kind, count)]
+        words = f"{count:,} that {kind}" if count else "none"
+        news = f"{max(point['longest_gap_seconds'] for point in found):.2f} s" if count else ""
+        memory = f"{max(point['page_bytes'] for point in found) / 1000:.1f} kB" if count else ""
+        lines.append(
+            f"| {words} | {_median(found, 'requests_per_second'):,.0f} | {_median(found, 'server_us'):.0f} "
+            f"| {_median(found, 'p99_ms'):.0f} | {news} | {memory} |"
+        )
     return "\n".join(lines)
 
 
