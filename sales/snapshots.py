@@ -82,6 +82,8 @@ def current(directory: dict[str, Listing], now_ms: int) -> str:
 
 class _Reader:
     def __init__(self) -> None:
+        # The directory as Redis gave it at the last read, and what it means.
+        self._listings: list[bytes] = []
         self._directory: dict[str, Listing] = {}
         self._snapshots: dict[str, Snapshot | store.Unavailable] = {}
         # What Redis said of each open sale at the last read.
@@ -131,7 +133,8 @@ class _Reader:
         try:
             async with asyncio.timeout(READ_WITHIN_SECONDS):
                 now, listings = await _read_directory()
-                self._directory = _directory(listings)
+                if listings != self._listings:
+                    self._listings, self._directory = listings, _directory(listings)
                 self._clock_ahead_seconds = int(now[0]) + int(now[1]) / 1e6 - time.monotonic()
                 self._current = current(self._directory, self.now_ms())
                 self._snapshots = await self._read_sales(self._wanted(started))

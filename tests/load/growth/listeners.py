@@ -28,13 +28,18 @@ def measure_growth() -> list[dict[str, Any]]:
                     page_bytes = (_memory_bytes(flashsale) - before) / max(1, count)
                     found = measure(flashsale, "winning", CONNECTIONS, SECONDS)
                 points.append({"kind": kind, "pages": count, "page_bytes": page_bytes, **heard, **found.as_json()})
-                print(
-                    f"  {count:5} pages {kind}: {found.requests_per_second:,.0f} purchases/s, p99 {found.p99_ms:.0f}"
-                    f" ms, {heard.get('answers', 0):,} answers, longest gap"
-                    f" {heard.get('longest_gap_seconds', 0):.2f} s, {page_bytes:,.0f} bytes a page, {found.errors + found.timeouts} errors",
-                    flush=True,
-                )
+                _tell(points[-1])
     return points
+
+
+def _tell(point: dict[str, Any]) -> None:
+    heard = f"{point['answers']:,} answers, longest gap {point['longest_gap_seconds']:.2f} s" if point["pages"] else ""
+    print(
+        f"  {point['pages']:5} pages {point['kind']}: {point['requests_per_second']:,.0f} purchases/s, "
+        f"p99 {point['p99_ms']:.0f} ms, {point['errors'] + point['timeouts']} errors; {heard}, "
+        f"{point['page_bytes']:,.0f} bytes a page",
+        flush=True,
+    )
 
 
 @contextmanager
