@@ -75,6 +75,7 @@ def database(value: str) -> dict:
 DEBUG = read("DEBUG", flag, "off")
 SECRET_KEY = read("SECRET_KEY", str)
 ALLOWED_HOSTS = read("ALLOWED_HOSTS", words)
+SECRET_KEY_FALLBACKS = read("SECRET_KEY_FALLBACKS", words, ",")
 TRUSTED_PROXIES = read("TRUSTED_PROXIES", networks, ",")
 CSRF_TRUSTED_ORIGINS = read("CSRF_TRUSTED_ORIGINS", words, ",")
 

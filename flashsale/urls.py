@@ -5,7 +5,7 @@ from django.contrib import admin
 from django.urls import path, register_converter
 from django.views.static import serve
 
-from sales import api, pages, signin
+from sales import api, pages, receipt_pages, signin
 
 
 class AnyText:
@@ -37,6 +37,9 @@ LANE = [
 
 urlpatterns = [
     *LANE,
+    path("receipts/", receipt_pages.receipt, {"token": ""}),
+    path("receipts/<str:token>/", receipt_pages.receipt, name="receipt"),
+    path("orders/find/", receipt_pages.find_order, name="find_order"),
     path("admin/login/", signin.login),
     path("admin/", admin.site.urls),
     path("media/<path:path>", serve, {"document_root": settings.MEDIA_ROOT}),

@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
-from sales import purchases, snapshots, store
+from sales import purchases, receipts, snapshots, store
 from sales.clock import iso, readable
 from sales.endpoints import Refused, endpoint, etag_of, find_sale, is_known, read_shopper
 from sales.origins import is_foreign
@@ -80,6 +80,9 @@ async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
     return _answer_page(found, typed, purchase)
 
 
+    if purchase.order_id:  # by redirect, so that to load the page again sends no form again
+        receipt = f"{receipts.address(found.id, purchase.order_id)}?outcome={purchase.outcome}"
+        return HttpResponse(status=303, headers={**_uncached(purchase.outcome), "Location": receipt})
 def _answer_page(
     found: snapshots.Snapshot, typed: str, purchase: purchases.Purchase, message: str = ""
 ) -> HttpResponse:
@@ -90,8 +93,6 @@ def _answer_page(
         "outcome": purchase.outcome,
         "headline": headline(purchase.outcome),
         "message": message or SENTENCE[purchase.outcome],
-        "order_id": purchase.order_id,
-        "purchased_at": _moment(purchases.purchased_ms(purchase.order_id)) if purchase.order_id else None,
     }
     return HttpResponse(
         render_to_string("sales/sale.html", context),
