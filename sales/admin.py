@@ -30,6 +30,14 @@ class SaleForm(forms.ModelForm):
             raise forms.ValidationError(f"{sold} units are sold already: set {sold} or more.", code="below_sold")
         return total_stock
 
+    def clean(self) -> dict[str, Any] | None:
+        """Keep the price that buyers' receipts show."""
+        is_priced_anew = self.instance.pk and {"display_price", "currency"} & set(self.changed_data)
+        if is_priced_anew and (sold := _units_sold(self.instance)):
+            price = Sale.objects.get(pk=self.instance.pk).price_text() or "no price"
+            self.add_error("display_price", f"{sold} units are sold already: keep {price}, or make a sale of its own.")
+        return super().clean()
+
 
 @admin.register(Sale)
 class SaleAdmin(admin.ModelAdmin):
