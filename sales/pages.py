@@ -4,6 +4,7 @@ import time
 from functools import lru_cache
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
@@ -17,8 +18,10 @@ from sales.per_loop import per_loop
 # Each worker renders a sale's page at most this often, however many look at it.
 RENDER_EVERY_SECONDS = 0.25
 
+PICTURE_SOURCES = f"'self' {settings.MEDIA_STORAGE.origin}".rstrip()
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": f"default-src 'self'; img-src {PICTURE_SOURCES}; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
@@ -77,12 +80,12 @@ async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
         return _answer_page(found, typed, purchases.Purchase(refused.code), refused.message)
     except store.Failure as failure:
         return _answer_page(found, typed, purchases.Purchase(failure.outcome))
-    return _answer_page(found, typed, purchase)
-
-
     if purchase.order_id:  # by redirect, so that to load the page again sends no form again
         receipt = f"{receipts.address(found.id, purchase.order_id)}?outcome={purchase.outcome}"
         return HttpResponse(status=303, headers={**_uncached(purchase.outcome), "Location": receipt})
+    return _answer_page(found, typed, purchase)
+
+
 def _answer_page(
     found: snapshots.Snapshot, typed: str, purchase: purchases.Purchase, message: str = ""
 ) -> HttpResponse:
