@@ -11,7 +11,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from PIL import Image, ImageCms, ImageOps
 
-# For phones, for desktops and dense phones, for dense desktops: the page shows it at most 30 rem wide.
+# For phones, for desktops and dense phones, for dense desktops: the page draws it at most 50 rem wide.
 WIDTHS = 480, 960, 1440
 FORMATS = "JPEG", "PNG", "WEBP"
 LARGEST_BYTES = 8 * 1024 * 1024
