@@ -26,6 +26,7 @@ LARGEST_BODY_BYTES = 8 * 1024
 BODY_WITHIN_SECONDS = 5
 # For Django's own pages, where operators upload pictures.
 DJANGO_BODY_LIMITS = (10 * 1024 * 1024, 30)
+DJANGO_BODY_TOO_LARGE = "The form is too large: send at most 10 MB. Go back, and choose a smaller picture."
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -141,7 +142,7 @@ class Lane:
         except ClientGone:
             return
         except BodyTooLarge:
-            response = refuse("payload_too_large")
+            response = refuse("payload_too_large", "" if is_lane else DJANGO_BODY_TOO_LARGE)
         except TimeoutError:
             response = refuse("request_timeout")
         except SuspiciousOperation as error:

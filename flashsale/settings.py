@@ -9,6 +9,7 @@ from urllib.parse import quote
 import dj_database_url
 
 from flashsale import embedded_redis
+from flashsale.media_storage import parse_media_storage
 from flashsale.places import BASE_DIR, VAR_DIR
 from flashsale.rates import parse_rate
 
@@ -74,6 +75,7 @@ def database(value: str) -> dict:
 
 DEBUG = read("DEBUG", flag, "off")
 SECRET_KEY = read("SECRET_KEY", str)
+SECRET_KEY_FALLBACKS = read("SECRET_KEY_FALLBACKS", words, ",")
 ALLOWED_HOSTS = read("ALLOWED_HOSTS", words)
 TRUSTED_PROXIES = read("TRUSTED_PROXIES", networks, ",")
 CSRF_TRUSTED_ORIGINS = read("CSRF_TRUSTED_ORIGINS", words, ",")
@@ -167,8 +169,9 @@ STATIC_ROOT = VAR_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 MEDIA_URL = "/media/"
 MEDIA_ROOT = VAR_DIR / "media"
+MEDIA_STORAGE = read("MEDIA_STORAGE", parse_media_storage, "local")
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "default": MEDIA_STORAGE.backend,
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG

@@ -1,11 +1,9 @@
 """Every address. What the crowd asks for is in LANE: an async view made by `endpoints.endpoint`, one line each."""
 
-from django.conf import settings
 from django.contrib import admin
-from django.urls import path, register_converter
-from django.views.static import serve
+from django.urls import path, re_path, register_converter
 
-from sales import api, pages, signin
+from sales import api, media, pages, receipt_pages, signin
 
 
 class AnyText:
@@ -39,7 +37,10 @@ LANE = [
 
 urlpatterns = [
     *LANE,
+    path("receipts/", receipt_pages.receipt, {"token": ""}),
+    path("receipts/<str:token>/", receipt_pages.receipt, name="receipt"),
+    path("orders/find/", receipt_pages.find_order, name="find_order"),
     path("admin/login/", signin.login),
     path("admin/", admin.site.urls),
-    path("media/<path:path>", serve, {"document_root": settings.MEDIA_ROOT}),
+    re_path(r"^media/(?P<name>products/[\w-]{1,80}\.webp)$", media.picture),
 ]

@@ -5,11 +5,14 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.widgets import AdminFileWidget
+from django.core.files.uploadedfile import UploadedFile
 from django.db import models, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
 
-from sales import continuity, durability, publishing, store
+from sales import continuity, durability, pictures, publishing, store
 from sales.models import Order, Quarantine, Sale
 
 admin.site.site_header = admin.site.site_title = "Flash sales"
@@ -23,12 +26,39 @@ class SaleForm(forms.ModelForm):
     class Meta:
         model = Sale
         fields = "__all__"
+        # What a picture is, `pictures` says, and in words that help.
+        field_classes = {"image": forms.FileField}
+        widgets = {"image": AdminFileWidget({"accept": "image/jpeg,image/png,image/webp"})}
+
+    def clean_image(self) -> Any:
+        """Return the name of the widest rendition of an upload; `False` when the picture is to go."""
+        upload = self.cleaned_data["image"]
+        if not isinstance(upload, UploadedFile):
+            self.renditions: list[pictures.Stored] = self.instance.renditions if upload else []
+            return upload
+        try:
+            self.renditions = pictures.store(pictures.render(upload))
+        except pictures.BadPicture as error:
+            raise forms.ValidationError(str(error)) from None
+        return self.renditions[-1]["name"]
 
     def clean_total_stock(self) -> int:
         total_stock = self.cleaned_data["total_stock"]
         if self.instance.pk and total_stock < (sold := _units_sold(self.instance)):
             raise forms.ValidationError(f"{sold} units are sold already: set {sold} or more.", code="below_sold")
         return total_stock
+
+    def clean(self) -> dict[str, Any] | None:
+        """Keep the price that buyers' receipts show."""
+        is_priced_anew = self.instance.pk and {"display_price", "currency"} & set(self.changed_data)
+        if is_priced_anew and (sold := _units_sold(self.instance)):
+            price = Sale.objects.get(pk=self.instance.pk).price_text() or "no price"
+            self.add_error("display_price", f"{sold} units are sold already: keep {price}, or make a sale of its own.")
+        return super().clean()
+
+    def save(self, commit: bool = True) -> Sale:
+        self.instance.renditions = self.renditions
+        return super().save(commit)
 
 
 @admin.register(Sale)
@@ -38,13 +68,13 @@ class SaleAdmin(admin.ModelAdmin):
     search_fields = ("name", "slug")
     actions = ("publish",)
     fieldsets = (
-        ("Product", {"fields": ("name", "slug", "description", "image", ("display_price", "currency"))}),
+        ("Product", {"fields": ("name", "slug", "description", ("image", "preview"), ("display_price", "currency"))}),
         ("Sale", {"fields": ("total_stock", ("starts_at", "ends_at"), "paused", "published")}),
         ("Live, from Redis", {"fields": ("state", "sold", "remaining")}),
     )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Sale | None = None) -> tuple[str, ...]:
-        return ("state", "sold", "remaining", *(("slug",) if obj and obj.published else ()))
+        return ("preview", "state", "sold", "remaining", *(("slug",) if obj and obj.published else ()))
 
     def save_model(self, request: HttpRequest, obj: Sale, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
@@ -80,6 +110,13 @@ class SaleAdmin(admin.ModelAdmin):
             live = f"{standing.sold} sold, {standing.remaining_stock} remaining"
             words = f"live now: {live}" if sale.published else "not shown to shoppers"
             self.message_user(request, f"{sale} is {words}.", messages.SUCCESS)
+
+    @admin.display(description="As shoppers see it")
+    def preview(self, sale: Sale) -> str:
+        if not sale.renditions:
+            return "A placeholder, until you choose a picture."
+        url, size = sale.image.storage.url(sale.renditions[0]["name"]), sale.renditions[0]
+        return format_html('<img src="{}" width="{}" height="{}" alt="">', url, size["width"] // 2, size["height"] // 2)
 
     @admin.display(description="Mirror")
     def state(self, sale: Sale) -> str:

@@ -8,7 +8,7 @@ import orjson
 from django.http import HttpRequest, HttpResponse
 
 from sales import health as health_checks
-from sales import purchases, snapshots, statuses
+from sales import purchases, receipts, snapshots, statuses
 from sales.clock import iso
 from sales.endpoints import JSON, Refused, answer, endpoint, etag_of, find_sale, is_known, read_shopper, refusal
 from sales.events import EventStream, has_room
@@ -44,7 +44,7 @@ async def purchase(request: HttpRequest, slug: str = "") -> HttpResponse:
     deadline = purchases.new_deadline()
     user_id, idempotency_key = read_attempt(request)
     sale = await find_sale(slug)
-    return purchase_answer(await purchases.buy(sale.id, user_id, idempotency_key, deadline=deadline))
+    return purchase_answer(sale.id, await purchases.buy(sale.id, user_id, idempotency_key, deadline=deadline))
 
 
 def read_attempt(request: HttpRequest) -> tuple[str, str]:
@@ -65,7 +65,7 @@ def read_attempt(request: HttpRequest) -> tuple[str, str]:
     return read_shopper(body.get("userId")), idempotency_key
 
 
-def purchase_answer(purchase: purchases.Purchase) -> HttpResponse:
+def purchase_answer(sale_id: int, purchase: purchases.Purchase) -> HttpResponse:
     outcome = purchase.outcome
     if outcome == "rate_limited":
         return refusal(outcome, wait_seconds=purchase.retry_after_seconds)
@@ -74,6 +74,7 @@ def purchase_answer(purchase: purchases.Purchase) -> HttpResponse:
     body = _body(outcome, purchase.remaining_stock)
     body["orderId"] = purchase.order_id
     body["purchaseTime"] = iso(purchases.purchased_ms(purchase.order_id))
+    body["receiptUrl"] = receipts.address(sale_id, purchase.order_id)
     return answer(HTTP_STATUS[outcome], body, {"Idempotent-Replayed": "true"} if outcome == "replayed" else None)
 
 

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.text import slugify
 
+from sales import pictures
 from sales.clock import to_ms
 
 # What every database holds in an integer; Lua is exact far beyond it.
@@ -31,7 +32,15 @@ class Sale(models.Model):
         help_text="The sale's address. Made from the name when left empty; fixed once published.",
     )
     description = models.TextField(blank=True)
-    image = models.ImageField(upload_to="products/", blank=True)
+    image = models.ImageField(
+        "picture",
+        upload_to="products/",
+        blank=True,
+        help_text="JPEG, PNG or WebP; it is shown up to 1440 pixels wide.",
+    )
+    renditions = models.JSONField(
+        default=list, editable=False, help_text="The picture in each width, narrowest first; the image is the widest."
+    )
     display_price = models.DecimalField(
         "price", max_digits=10, decimal_places=2, null=True, blank=True, validators=[MinValueValidator(0)]
     )
@@ -97,11 +106,22 @@ class Sale(models.Model):
             "product_name": self.name,
             "description": self.description,
             "price": self.price_text(),
-            "image_url": self.image.url if self.image else "",
+            **self._mirrored_picture(),
             "starts_ms": to_ms(self.starts_at),
             "ends_ms": to_ms(self.ends_at),
             "paused": int(self.paused),
             "published": int(self.published),
+        }
+
+    def _mirrored_picture(self) -> dict[str, str | int]:
+        if not self.renditions:
+            return {"image_url": "", "image_srcset": "", "image_width": "", "image_height": ""}
+        widest = self.renditions[-1]
+        return {
+            "image_url": self.image.url,
+            "image_srcset": pictures.srcset(self.renditions),
+            "image_width": widest["width"],
+            "image_height": widest["height"],
         }
 
 

@@ -4,10 +4,11 @@ import time
 from functools import lru_cache
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
-from sales import purchases, snapshots, store
+from sales import purchases, receipts, snapshots, store
 from sales.clock import iso, readable
 from sales.endpoints import Refused, endpoint, etag_of, find_sale, is_known, read_shopper
 from sales.origins import is_foreign
@@ -17,8 +18,10 @@ from sales.per_loop import per_loop
 # Each worker renders a sale's page at most this often, however many look at it.
 RENDER_EVERY_SECONDS = 0.25
 
+PICTURE_SOURCES = f"'self' {settings.MEDIA_STORAGE.origin}".rstrip()
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": f"default-src 'self'; img-src {PICTURE_SOURCES}; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
@@ -77,6 +80,9 @@ async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
         return _answer_page(found, typed, purchases.Purchase(refused.code), refused.message)
     except store.Failure as failure:
         return _answer_page(found, typed, purchases.Purchase(failure.outcome))
+    if purchase.order_id:  # by redirect, so that to load the page again sends no form again
+        receipt = f"{receipts.address(found.id, purchase.order_id)}?outcome={purchase.outcome}"
+        return HttpResponse(status=303, headers={**_uncached(purchase.outcome), "Location": receipt})
     return _answer_page(found, typed, purchase)
 
 
@@ -90,8 +96,6 @@ def _answer_page(
         "outcome": purchase.outcome,
         "headline": headline(purchase.outcome),
         "message": message or SENTENCE[purchase.outcome],
-        "order_id": purchase.order_id,
-        "purchased_at": _moment(purchases.purchased_ms(purchase.order_id)) if purchase.order_id else None,
     }
     return HttpResponse(
         render_to_string("sales/sale.html", context),

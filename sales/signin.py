@@ -4,12 +4,11 @@ import unicodedata
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django_ratelimit.core import get_usage
 
-from sales import pages, store
+from sales import formlimits, pages, store
 from sales.addresses import address_of
 
-LIMITS = {
+LIMITS: formlimits.Limits = {
     "address": ("20/m", lambda group, request: address_of(request)),
     "account": ("10/m", lambda group, request: _account(request)),
 }
@@ -19,7 +18,7 @@ def login(request: HttpRequest) -> HttpResponse:
     """Django's own log-in view. POSTs over the limit get 429; without Redis to count in, 503: it fails closed."""
     if request.method == "POST":
         try:
-            wait_seconds = max(_wait_seconds(request, name, rate, key) for name, (rate, key) in LIMITS.items())
+            wait_seconds = formlimits.wait_seconds(request, "login", LIMITS)
         except store.RedisError:
             return pages.refusal(
                 "unavailable", "Nobody can sign in while Redis cannot be reached. Try again in a moment."
@@ -33,8 +32,3 @@ def login(request: HttpRequest) -> HttpResponse:
 def _account(request: HttpRequest) -> str:
     """Return the user name in one spelling; Django's log-in strips and NFKC-normalises it, too."""
     return unicodedata.normalize("NFKC", request.POST.get("username", "")).strip().casefold()
-
-
-def _wait_seconds(request: HttpRequest, name: str, rate: str, key: object) -> int:
-    usage = get_usage(request, group=f"login:{name}", key=key, rate=rate, increment=True)
-    return max(1, usage["time_left"]) if usage and usage["should_limit"] else 0

@@ -28,6 +28,9 @@ class Snapshot(NamedTuple):
     description: str
     price: str
     image_url: str
+    image_srcset: str
+    image_width: str
+    image_height: str
     starts_ms: int
     ends_ms: int
     total_stock: int
@@ -238,6 +241,9 @@ def _snapshot(sale_id: int, config: dict[str, str], stock: int) -> Snapshot:
         description=config["description"],
         price=config["price"],
         image_url=config["image_url"],
+        image_srcset=config["image_srcset"],
+        image_width=config["image_width"],
+        image_height=config["image_height"],
         starts_ms=int(config["starts_ms"]),
         ends_ms=int(config["ends_ms"]),
         total_stock=int(config["total_stock"]),

@@ -234,6 +234,31 @@ MUTANTS = {
     "the audit does not look at SQL": Mutant(
         (("sales/audit.py", "    _check_orders(sale, newest, purchases, result)\n", ""),), "tests/test_audit.py"
     ),
+    "a receipt's signature is not compared": Mutant(
+        (("sales/receipts.py", "compare_digest(signature, _signature(named, secret))", "True"),),
+        "tests/test_receipts.py",
+    ),
+    "an order that is just being written has no receipt": Mutant(
+        (
+            (
+                "sales/receipts.py",
+                "_in_stream(sale_id, order_id) or _in_sql(sale_id, order_id)",
+                "_in_stream(sale_id, order_id)",
+            ),
+        ),
+        "tests/test_receipts.py",
+    ),
+    "anybody may look for orders without limit": Mutant(
+        (("sales/formlimits.py", 'if usage and usage["should_limit"] else 0', "if False else 0"),),
+        "tests/test_find_order.py",
+    ),
+    "a picture tells where it was taken": Mutant(
+        (("sales/pictures.py", "quality=QUALITY)", 'quality=QUALITY, exif=image.info.get("exif", b""))'),),
+        "tests/test_pictures.py",
+    ),
+    "a small file may become an enormous picture": Mutant(
+        (("sales/pictures.py", "if width * height > MOST_PIXELS", "if False"),), "tests/test_pictures.py"
+    ),
 }
 
 

@@ -111,6 +111,20 @@ def test_units_sold_while_the_form_was_saved_keep_the_total_that_is_in_force(
     assert publishing.standing(sale).remaining_stock == 8
 
 
+@pytest.mark.parametrize("changes", [{"display_price": "39.00"}, {"display_price": ""}, {"currency": "USD"}])
+def test_the_price_is_fixed_once_a_unit_is_sold(operator: Client, changes: dict[str, str]):
+    sale = add(operator)
+    change(operator, sale, **changes)
+    assert Sale.objects.get().price_text() != "49.00 EUR"
+    change(operator, sale)
+    buy(sale, "ada")
+
+    page = change(operator, sale, **changes)
+
+    assert "1 units are sold already: keep 49.00 EUR" in page
+    assert Sale.objects.get().price_text() == "49.00 EUR"
+
+
 def test_an_end_before_the_start_is_refused(operator: Client):
     page = operator.post(f"{LIST}add/", form(ends_at_0="2020-01-01")).content.decode()
 

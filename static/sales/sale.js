@@ -91,6 +91,7 @@ function showAnswer(body) {
     const time = document.getElementById("order-time");
     time.dateTime = body.purchaseTime;
     time.textContent = localTime(Date.parse(body.purchaseTime));
+    document.getElementById("receipt").href = body.receiptUrl;
   }
   if (typeof body.remainingStock === "number") showStock(body.remainingStock);
 }

@@ -61,8 +61,9 @@ def purchase(reply: Reply) -> str:
         return f"{reply.code} with success {body.get('success')} and message {body.get('message')!r}"
     if remaining is not None and not (isinstance(remaining, int) and remaining >= 0):
         return f"remainingStock is {remaining}"
-    if reply.code in ("purchased", "already_purchased") and not (body.get("orderId") and body.get("purchaseTime")):
-        return f"{reply.code} without orderId or purchaseTime"
+    missing = {"orderId", "purchaseTime", "receiptUrl"} - {name for name, value in body.items() if value}
+    if reply.code in ("purchased", "already_purchased") and missing:
+        return f"{reply.code} without {', '.join(sorted(missing))}"
     return ""
 
 

@@ -1,0 +1,102 @@
+"""Receipts: the signed address of an order, and what stands behind it."""
+
+import hashlib
+from collections.abc import Iterable
+from functools import lru_cache
+from hmac import compare_digest
+from typing import NamedTuple
+
+from django.conf import settings
+from django.utils.crypto import salted_hmac
+
+from sales import continuity, publishing, store
+from sales.models import Order, Sale
+from sales.purchases import purchased_ms
+
+SIGNATURE_BYTES = 16
+
+
+class Receipt(NamedTuple):
+    sale: Sale
+    order_id: str
+    user_id: str
+
+    @property
+    def purchased_ms(self) -> int:
+        return purchased_ms(self.order_id)
+
+
+def address(sale_id: int, order_id: str) -> str:
+    """Return the path of an order's receipt. Who has it sees the receipt; nobody can guess it."""
+    named = f"{sale_id}.{order_id}"
+    return f"/receipts/{named}.{_signature(named, settings.SECRET_KEY)}/"
+
+
+def read(token: str) -> tuple[int, str] | None:
+    """Return the sale and the order_id that a token names, or None when we have not signed it."""
+    named, _, signature = token.rpartition(".")
+    if not token.isascii() or not any(compare_digest(signature, _signature(named, secret)) for secret in _secrets()):
+        return None
+    sale_id, _, order_id = named.partition(".")
+    return int(sale_id), order_id
+
+
+def find(sale_id: int, order_id: str) -> Receipt | None:
+    """Return the receipt of an order: from SQL, or from the stream until the order is written there.
+
+    None when neither has it. Raises store.Unavailable when SQL has not and Redis cannot be asked.
+    """
+    # An entry leaves the stream once its row is committed, which may be between the first look and the second.
+    user_id = _in_sql(sale_id, order_id) or _in_stream(sale_id, order_id) or _in_sql(sale_id, order_id)
+    sale = Sale.objects.filter(pk=sale_id).first()
+    return Receipt(sale, order_id, user_id) if sale and user_id else None
+
+
+def address_by_name(sale: Sale, user_id: str) -> str:
+    """Return the path of a shopper's receipt, or "" when the shopper has no order in this sale.
+
+    The only way from a name to somebody's receipt: it is open because every sale believes the name that it is given.
+    Raises store.Unavailable when it cannot be told.
+    """
+    try:
+        purchase = store.client().hget(store.key(sale.id, "purchases"), user_id)
+    except store.RedisError as error:
+        raise store.Unavailable(str(error)) from error
+    if purchase:
+        return address(sale.id, purchase.decode().partition(" ")[0])
+    if order := sale.orders.filter(user_id=user_id).first():
+        return address(sale.id, order.order_id)
+    config = publishing.standing(sale).config
+    if not config or (reason := continuity.closed_reason(config)):
+        raise store.Unavailable(reason if config else "Redis does not hold the sale")
+    return ""
+
+
+def _in_sql(sale_id: int, order_id: str) -> str:
+    return Order.objects.filter(sale_id=sale_id, order_id=order_id).values_list("user_id", flat=True).first() or ""
+
+
+def _in_stream(sale_id: int, order_id: str) -> str:
+    try:
+        entries = store.client().xrange(store.key(sale_id, "orders"), min=order_id, max=order_id)
+    except store.RedisError as error:
+        raise store.Unavailable(str(error)) from error
+    return entries[0][1][b"user_id"].decode() if entries else ""
+
+
+def _signature(named: str, secret: str) -> str:
+    """Return 128 bits that only a holder of the secret can make (BLAKE2b keyed as a MAC: RFC 7693, section 2.9)."""
+    signature = _keyed(secret).copy()
+    signature.update(named.encode())
+    return signature.hexdigest()
+
+
+@lru_cache(maxsize=10)
+def _keyed(secret: str) -> "hashlib.blake2b":
+    """Return the hash with its key, which is derived from `secret` and made once: half of the work."""
+    key = salted_hmac("sales.receipts", "key", secret=secret, algorithm="sha256").digest()
+    return hashlib.blake2b(key=key, digest_size=SIGNATURE_BYTES)
+
+
+def _secrets() -> Iterable[str]:
+    return settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS

@@ -1,0 +1,12 @@
+// The receipt: the time where the shopper is, an address fit to be kept, and a button that prints.
+
+const time = document.getElementById("bought-at");
+const local = document.getElementById("local");
+local.textContent = new Date(time.dateTime).toLocaleString([], { dateStyle: "long", timeStyle: "long" });
+local.hidden = false;
+
+history.replaceState(null, "", location.pathname);
+
+const button = document.getElementById("print");
+button.hidden = false;
+button.addEventListener("click", () => print());
