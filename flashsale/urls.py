@@ -24,6 +24,7 @@ register_converter(AnyText, "any")
 
 LANE = [
     path("", pages.sale, name="home"),
+    path("sales/", pages.sales, name="sales"),
     path("sales/<slug:slug>/", pages.sale, name="sale"),
     path("api/sale/status", api.status),
     path("api/sale/purchase", api.purchase),
@@ -41,3 +42,8 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("media/<path:path>", serve, {"document_root": settings.MEDIA_ROOT}),
 ]
+
+handler400 = "sales.refusals.bad_request"
+handler403 = "sales.refusals.forbidden"
+handler404 = "sales.refusals.not_found"
+handler500 = "sales.refusals.server_error"

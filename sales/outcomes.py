@@ -1,4 +1,4 @@
-"""What each outcome is in HTTP, and the words that a person reads."""
+"""What each outcome is in HTTP, and in the JSON API's words. What pages say is in `words`."""
 
 from http import HTTPStatus
 
@@ -19,12 +19,13 @@ HTTP_STATUS = {
     "idempotency_key_reused": HTTPStatus.UNPROCESSABLE_ENTITY,
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
     "no_sale": HTTPStatus.NOT_FOUND,
+    "not_found": HTTPStatus.NOT_FOUND,
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "unknown": HTTPStatus.SERVICE_UNAVAILABLE,
     "server_error": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
-# What a person reads, on a page or in JSON: what happened, and what to do next.
+# What happened, and what to do next.
 SENTENCE = {
     "purchased": "Purchase successful!",
     "replayed": "Purchase successful!",
@@ -42,32 +43,11 @@ SENTENCE = {
     "idempotency_key_reused": "This Idempotency-Key has bought for somebody else. Send a new one.",
     "rate_limited": "Too many attempts. Wait a few seconds, then try again.",
     "no_sale": "There is no such sale. Check the address, or come back when one is announced.",
+    "not_found": "There is nothing at this address. Check it.",
     "unavailable": "The sale cannot take purchases right now; nothing was bought. Try again in a moment.",
     "unknown": "We are not sure yet whether you have it. Ask again: you cannot buy twice.",
     "server_error": "Something went wrong on our side. Ask again: you cannot buy twice.",
 }
-
-HEADLINE = {
-    "purchased": "You have it!",
-    "replayed": "You have it!",
-    "already_purchased": "You already have one",
-    "sold_out": "Sold out",
-    "not_started": "Not open yet",
-    "ended": "The sale has ended",
-    "paused": "The sale is paused",
-    "invalid_request": "Please check what you typed",
-    "forbidden": "That came from another site",
-    "rate_limited": "One moment",
-    "no_sale": "No sale here",
-    "unavailable": "The sale is resting",
-    "unknown": "We are not sure yet",
-    "server_error": "Something went wrong",
-    "other": "That did not work",
-}
-
-
-def headline(outcome: str) -> str:
-    return HEADLINE.get(outcome, HEADLINE["other"])
 
 
 def retry_after(outcome: str, seconds: int = 1) -> dict[str, str]:

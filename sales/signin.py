@@ -4,10 +4,12 @@ import unicodedata
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext_noop as _
 from django_ratelimit.core import get_usage
 
-from sales import pages, store
+from sales import store
 from sales.addresses import address_of
+from sales.refusals import refusal
 
 LIMITS = {
     "address": ("20/m", lambda group, request: address_of(request)),
@@ -21,12 +23,12 @@ def login(request: HttpRequest) -> HttpResponse:
         try:
             wait_seconds = max(_wait_seconds(request, name, rate, key) for name, (rate, key) in LIMITS.items())
         except store.RedisError:
-            return pages.refusal(
-                "unavailable", "Nobody can sign in while Redis cannot be reached. Try again in a moment."
+            return refusal(
+                request, "unavailable", _("Nobody can sign in while Redis cannot be reached. Try again in a moment.")
             )
         if wait_seconds:
-            message = "Too many attempts to sign in. Wait a minute, then try again."
-            return pages.refusal("rate_limited", message, wait_seconds=wait_seconds)
+            message = _("Too many attempts to sign in. Wait a minute, then try again.")
+            return refusal(request, "rate_limited", message, wait_seconds=wait_seconds)
     return admin.site.login(request)
 
 
