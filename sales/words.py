@@ -44,13 +44,13 @@ HEADLINE: Words = {
 
 # What happened, and what to do next.
 SENTENCE: Words = {
-    "purchased": _("It is yours. Keep the order number: it proves your purchase."),
-    "already_purchased": _("One per person, and yours is safe. This is your order."),
+    "purchased": _("It is yours. Please keep the order number."),
+    "already_purchased": _("One per person, and yours is safe."),
     "sold_out": _("Every unit has been bought. Have a look at the other sales."),
     "not_started": _("The sale has not started yet. Come back at the start."),
     "ended": _("It is over, and nothing was bought. Have a look at the other sales."),
     "paused": _("Nobody can buy at the moment. Try again in a minute."),
-    "invalid_request": _("Write an e-mail address or a user name: at most 254 characters, none of them invisible."),
+    "invalid_request": _("Write an e-mail address or a user name of at most 254 visible characters."),
     "bad_request": _("The request is broken. Go back, reload the page and try again."),
     "payload_too_large": _("You sent more than we take. Go back and send less."),
     "request_timeout": _("Your request did not arrive in time. Go back and send it again."),
@@ -115,15 +115,7 @@ def for_script() -> dict[str, Any]:
         "starts": gettext("Starts %(moment)s"),
         "ends": gettext("Ends %(moment)s"),
         "ended": gettext("Ended %(moment)s"),
-        "untilStart": gettext("Starts in"),
-        "untilEnd": gettext("Ends in"),
         "startsIn": gettext("The sale starts in %(time)s."),
         "endsIn": gettext("The sale ends in %(time)s."),
         "offline": gettext("No connection. What you see may be old; it comes up to date by itself."),
-        "units": {
-            "day": gettext("days"),
-            "hour": gettext("hours"),
-            "minute": gettext("min"),
-            "second": gettext("sec"),
-        },
     }

@@ -67,7 +67,6 @@ function showTimes(status) {
   time.dateTime = new Date(atMs).toISOString();
 
   countdown.hidden = status === "ended";
-  setText(element("until"), status === "upcoming" ? words.untilStart : words.untilEnd);
   const leftMs = clock.isKnown() ? Math.max(0, atMs - clock.now()) : null;
   const seconds = Math.ceil(leftMs / 1000);
   const parts = { days: seconds / 86_400, hours: (seconds / 3600) % 24, minutes: (seconds / 60) % 60, seconds: seconds % 60 };
@@ -103,9 +102,10 @@ function showAnswer(body, said = {}) {
     setText(element("order-time"), moment(Date.parse(body.purchaseTime)));
   }
   element("receipt").hidden = !body.receiptUrl;
-  if (body.receiptUrl) element("receipt-link").href = body.receiptUrl;
+  if (body.receiptUrl) element("receipt").href = body.receiptUrl;
   answer.hidden = false;
   answer.scrollIntoView({ block: "nearest" });
+  if (body.orderId) element("answer-headline").focus({ preventScroll: true }); // the button that had it is covered now
 }
 
 // Ask once more when nobody knows, and when the press came a blink before the start by the shop's clock.
