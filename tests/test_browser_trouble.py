@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from sales import store
 from sales.models import Sale
@@ -28,12 +28,13 @@ def purchases_of(sale: Sale) -> int:
 def count_presses(page: Page) -> list[str]:
     """Return a list that grows by the Idempotency-Key of each attempt that the page sends."""
     keys: list[str] = []
-    page.on("request", lambda request: keys.append(request.headers["idempotency-key"]) if _is_attempt(request) else None)
+
+    def count(request: Request) -> None:
+        if request.url.endswith("/purchase"):
+            keys.append(request.headers["idempotency-key"])
+
+    page.on("request", count)
     return keys
-
-
-def _is_attempt(request: object) -> bool:
-    return str(getattr(request, "url", "")).endswith("/purchase")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -97,7 +98,7 @@ def test_a_double_press_is_one_attempt(open_page: OpenPage, open_sale: Sale):
     page = open_page()
     keys = count_presses(page)
     held: list[Route] = []
-    page.route("**/purchase", held.append)
+    page.route("**/purchase", lambda route: held.append(route))
     page.locator("#user-id").fill("ada@example.com")
 
     page.locator("#press").dblclick()
