@@ -10,10 +10,10 @@ BIN := $(VENV)/bin
 FIND_PYTHON = for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo "$$name"; exit; fi; done
 
-.PHONY: help run dev test faults bench growth load mutants lint format lock clean
+.PHONY: help run dev test faults bench growth load mutants lint format messages screenshots lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed  ## set everything up, and open the sale on PORT (8000)
 	@exec $(BIN)/python -m flashsale.local
@@ -51,6 +51,15 @@ format: $(VENV)/.installed-dev  ## rewrite the code in the house style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/djlint --quiet --reformat templates
+
+messages: $(VENV)/.installed-dev  ## gather what pages say into locale/, and compile it (needs gettext)
+	@SECRET_KEY=only-for-messages ALLOWED_HOSTS=localhost $(BIN)/python manage.py makemessages --verbosity=0 \
+		--locale=de --no-location --no-obsolete --ignore="$(VENV)" --ignore=var --ignore=tests
+	@cd locale && SECRET_KEY=only-for-messages ALLOWED_HOSTS=localhost ../$(BIN)/python ../manage.py compilemessages \
+		--verbosity=0
+
+screenshots: $(VENV)/.installed-dev  ## take pictures of all pages in all states into docs/screenshots/
+	@$(BIN)/python -m tests.screenshots
 
 lock: $(VENV)/.installed-dev  ## pin the packages of pyproject.toml anew
 	@$(BIN)/pip install --quiet uv

@@ -24,7 +24,9 @@ graceful_timeout = 8
 keepalive = 75
 loglevel = "warning"
 reload = settings.DEBUG
-reload_extra_files = [str(path) for name in ("templates/**/*.html", "sales/lua/*.lua") for path in BASE_DIR.glob(name)]
+reload_extra_files = [
+    str(path) for name in ("templates/**/*.html", "sales/lua/*.lua", "locale/**/*.mo") for path in BASE_DIR.glob(name)
+]
 # By default it is in the home directory, where a second instance takes it from the first.
 control_socket_disable = True
 
@@ -66,11 +68,14 @@ def worker_int(worker: UvicornWorker) -> None:
 
 
 def post_worker_init(worker: UvicornWorker) -> None:
-    """Let the first worker look at Redis; take what is loaded by now out of every later garbage collection."""
+    """Look at Redis (the first worker does); read what pages say; take all of it out of later garbage collections."""
     if worker.age == 1:
         from sales.durability import log_verdict
 
         log_verdict()
+    from sales import languages
+
+    languages.load()
     gc.collect()
     gc.freeze()
     # Requests leave next to no cycles: to look for them after every 700 new objects is most of what collecting costs.

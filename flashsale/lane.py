@@ -18,7 +18,7 @@ from django.utils.datastructures import MultiValueDict
 from django.utils.functional import cached_property
 
 from flashsale.protocol import WHOLE_RESPONSE
-from sales import endpoints, pages, ratelimits
+from sales import endpoints, ratelimits, refusals
 from sales.addresses import client_address
 from sales.events import EventStream
 
@@ -26,7 +26,6 @@ LARGEST_BODY_BYTES = 8 * 1024
 BODY_WITHIN_SECONDS = 5
 # For Django's own pages, where operators upload pictures.
 DJANGO_BODY_LIMITS = (10 * 1024 * 1024, 30)
-DJANGO_BODY_TOO_LARGE = "The form is too large: send at most 10 MB. Go back, and choose a smaller picture."
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -129,27 +128,26 @@ class Lane:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         view, arguments = self._find(scope["path"])
-        refuse: Callable[..., HttpResponse] = getattr(view, "refuse", pages.refusal)
-        is_lane = view is not None
+        refuse: Callable[..., HttpResponse] = getattr(view, "refuse", refusals.refusal)
+        request = LaneRequest(scope)
         try:
-            request = LaneRequest(scope)
             response = self._refused(request, refuse)
             if not response and request.method not in ("GET", "HEAD"):
-                limits = (LARGEST_BODY_BYTES, BODY_WITHIN_SECONDS) if is_lane else DJANGO_BODY_LIMITS
+                limits = (LARGEST_BODY_BYTES, BODY_WITHIN_SECONDS) if view else DJANGO_BODY_LIMITS
                 request._body = await _body(receive, *limits)
             if not response and view:
                 response = await view(request, **arguments)
         except ClientGone:
             return
         except BodyTooLarge:
-            response = refuse("payload_too_large", "" if is_lane else DJANGO_BODY_TOO_LARGE)
+            response = refuse(request, "payload_too_large", "" if view else refusals.FORM_TOO_LARGE)
         except TimeoutError:
-            response = refuse("request_timeout")
-        except SuspiciousOperation as error:
-            response = refuse("invalid_request", f"{error} Send a smaller or simpler request.")
+            response = refuse(request, "request_timeout")
+        except SuspiciousOperation:
+            response = refuse(request, "invalid_request", refusals.TOO_COMPLEX)
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
-            response = _last_resort(refuse)
+            response = _last_resort(request, refuse)
         if response:
             await _send(response, scope, send)
         else:
@@ -170,20 +168,20 @@ class Lane:
             try:
                 request.get_host()
             except DisallowedHost:
-                return refuse("invalid_request", "This host is not served here. Check the address that you used.")
+                return refuse(request, "invalid_request", refusals.FOREIGN_HOST)
             if len(self._good_hosts) < 100:
                 self._good_hosts.add(host)
         if wait_seconds := ratelimits.address_wait_seconds(client_address(request.META)):
-            return refuse("rate_limited", wait_seconds=wait_seconds)
+            return refuse(request, "rate_limited", wait_seconds=wait_seconds)
         return None
 
 
-def _last_resort(refuse: Callable[..., HttpResponse]) -> HttpResponse:
+def _last_resort(request: LaneRequest, refuse: Callable[..., HttpResponse]) -> HttpResponse:
     try:
-        return refuse("server_error")
+        return refuse(request, "server_error")
     except Exception:  # for instance the page's template is what failed
         log.exception("the answer to that failed, too")
-        return endpoints.refusal("server_error")
+        return endpoints.refusal(request, "server_error")
 
 
 async def _send(response: HttpResponse, scope: Scope, send: Send) -> None:

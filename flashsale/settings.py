@@ -4,9 +4,11 @@ import ipaddress
 import os
 from collections.abc import Callable
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import dj_database_url
+from csp.constants import NONE, SELF
+from django.utils.translation import gettext_lazy as _
 
 from flashsale import embedded_redis
 from flashsale.media_storage import parse_media_storage
@@ -49,6 +51,13 @@ def port(value: str) -> int:
     return int(value)
 
 
+def web_address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+        raise ValueError(f"{value!r} is not an address like https://shop.example.com")
+    return value.rstrip("/")
+
+
 def words(value: str) -> list[str]:
     return [word.strip() for word in value.split(",") if word.strip()]
 
@@ -82,6 +91,9 @@ CSRF_TRUSTED_ORIGINS = read("CSRF_TRUSTED_ORIGINS", words, ",")
 
 BIND = read("BIND", str, "0.0.0.0")
 PORT = read("PORT", port, "8000")
+# Where shoppers find the site: links that leave it, as in social previews, are absolute.
+PUBLIC_URL = read("PUBLIC_URL", web_address, f"http://localhost:{PORT}")
+MEDIA_STORAGE = read("MEDIA_STORAGE", parse_media_storage, "local")
 WEB_CONCURRENCY = read("WEB_CONCURRENCY", positive, str(os.cpu_count() or 1))
 DJANGO_THREADS = read("DJANGO_THREADS", positive, "8")
 
@@ -125,7 +137,9 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "sales.languages.ShoppersLanguage",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -159,23 +173,39 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-LANGUAGE_CODE = "en-us"
+CSRF_FAILURE_VIEW = "sales.refusals.csrf_failure"
+# Of all pages, also of those on the lane. Nothing comes from another host, and no script or style stands in a page.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "img-src": [SELF, MEDIA_STORAGE.origin] if MEDIA_STORAGE.origin else [SELF],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "object-src": [NONE],
+    }
+}
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("de", _("German"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = "UTC"
 USE_TZ = True
 
 WHITENOISE_USE_FINDERS = DEBUG
+# What browsers and crawlers ask for by a fixed name.
+WHITENOISE_ROOT = BASE_DIR / "public"
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 MEDIA_URL = "/media/"
 MEDIA_ROOT = VAR_DIR / "media"
-MEDIA_STORAGE = read("MEDIA_STORAGE", parse_media_storage, "local")
 STORAGES = {
     "default": MEDIA_STORAGE.backend,
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG
-        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        else "flashsale.static_files.HashedModules"
     },
 }
 

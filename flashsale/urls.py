@@ -22,6 +22,7 @@ register_converter(AnyText, "any")
 
 LANE = [
     path("", pages.sale, name="home"),
+    path("sales/", pages.sales, name="sales"),
     path("sales/<slug:slug>/", pages.sale, name="sale"),
     path("api/sale/status", api.status),
     path("api/sale/events", api.events),
@@ -44,3 +45,8 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     re_path(r"^media/(?P<name>products/[\w-]{1,80}\.webp)$", media.picture),
 ]
+
+handler400 = "sales.refusals.bad_request"
+handler403 = "sales.refusals.forbidden"
+handler404 = "sales.refusals.not_found"
+handler500 = "sales.refusals.server_error"

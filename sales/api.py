@@ -44,7 +44,10 @@ async def purchase(request: HttpRequest, slug: str = "") -> HttpResponse:
     deadline = purchases.new_deadline()
     user_id, idempotency_key = read_attempt(request)
     sale = await find_sale(slug)
-    return purchase_answer(sale.id, await purchases.buy(sale.id, user_id, idempotency_key, deadline=deadline))
+    found = await purchases.buy(sale.id, user_id, idempotency_key, deadline=deadline)
+    if found.outcome == "rate_limited":
+        return refusal(request, found.outcome, wait_seconds=found.retry_after_seconds)
+    return purchase_answer(sale.id, found)
 
 
 def read_attempt(request: HttpRequest) -> tuple[str, str]:
@@ -67,8 +70,6 @@ def read_attempt(request: HttpRequest) -> tuple[str, str]:
 
 def purchase_answer(sale_id: int, purchase: purchases.Purchase) -> HttpResponse:
     outcome = purchase.outcome
-    if outcome == "rate_limited":
-        return refusal(outcome, wait_seconds=purchase.retry_after_seconds)
     if not purchase.order_id:
         return _answer_without_order(outcome, purchase.remaining_stock)
     body = _body(outcome, purchase.remaining_stock)

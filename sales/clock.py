@@ -15,11 +15,6 @@ def _iso_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def readable(ms: int) -> str:
-    """Return milliseconds since 1970 as people write a moment, in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%-d %B %Y, %H:%M:%S UTC")
-
-
 def to_ms(moment: datetime) -> int:
     """Return an aware datetime as milliseconds since 1970."""
     return round(moment.timestamp() * 1000)

@@ -40,8 +40,10 @@ def answer(status: int, body: dict[str, Any], headers: dict[str, str] | None = N
     return Answer(orjson.dumps(body), status, {"Content-Type": JSON, "Cache-Control": "no-store", **(headers or {})})
 
 
-def refusal(code: str, message: str = "", *, wait_seconds: int = 1, allow: str = "") -> HttpResponse:
-    """Return the JSON answer to a request that got no decision."""
+def refusal(
+    request: HttpRequest, code: str, message: str = "", *, wait_seconds: int = 1, allow: str = ""
+) -> HttpResponse:
+    """Return the JSON answer to a request that got no decision. It is English, whatever language is asked for."""
     headers = retry_after(code, wait_seconds) | ({"Allow": allow} if allow else {})
     return answer(HTTP_STATUS[code], refusal_body(code, message), headers)
 
@@ -60,13 +62,13 @@ def endpoint(*methods: str, refuse: Callable[..., HttpResponse] = refusal) -> Ca
         @wraps(view)
         async def checked(request: HttpRequest, **arguments: Any) -> HttpResponse:
             if request.method not in methods:
-                return refuse("method_not_allowed", allow=", ".join(methods))
+                return refuse(request, "method_not_allowed", allow=", ".join(methods))
             try:
                 return await view(request, **arguments)
             except Refused as error:
-                return refuse(error.code, error.message)
+                return refuse(request, error.code, error.message)
             except store.Failure as failure:
-                return refuse(failure.outcome)
+                return refuse(request, failure.outcome)
 
         checked.refuse = refuse  # type: ignore[attr-defined]
         return checked

@@ -6,14 +6,14 @@ from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 
 from flashsale.media_storage import FOR_GOOD
-from sales import pages
 from sales.endpoints import is_known
+from sales.refusals import refusal
 
 
 def picture(request: HttpRequest, name: str) -> HttpResponse:
     """Return a stored picture. Its name is made of its content: browsers and proxies may keep it for good."""
     if request.method not in ("GET", "HEAD"):
-        return pages.refusal("method_not_allowed", allow="GET, HEAD")
+        return refusal(request, "method_not_allowed", allow="GET, HEAD")
     try:
         content = Path(settings.MEDIA_ROOT, name).read_bytes()
     except OSError:

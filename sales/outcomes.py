@@ -1,4 +1,4 @@
-"""What each outcome is in HTTP, and the words that a person reads."""
+"""What each outcome is in HTTP, and in the JSON API's words. What pages say is in `words`."""
 
 from http import HTTPStatus
 
@@ -20,12 +20,13 @@ HTTP_STATUS = {
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
     "too_many_listeners": HTTPStatus.SERVICE_UNAVAILABLE,
     "no_sale": HTTPStatus.NOT_FOUND,
+    "not_found": HTTPStatus.NOT_FOUND,
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "unknown": HTTPStatus.SERVICE_UNAVAILABLE,
     "server_error": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
-# What a person reads, on a page or in JSON: what happened, and what to do next.
+# What happened, and what to do next.
 SENTENCE = {
     "purchased": "Purchase successful!",
     "replayed": "Purchase successful!",
@@ -44,32 +45,11 @@ SENTENCE = {
     "rate_limited": "Too many attempts. Wait a few seconds, then try again.",
     "too_many_listeners": "Enough pages listen to this sale already. Ask for its status now and then instead.",
     "no_sale": "There is no such sale. Check the address, or come back when one is announced.",
+    "not_found": "There is nothing at this address. Check it.",
     "unavailable": "The sale cannot take purchases right now; nothing was bought. Try again in a moment.",
     "unknown": "We are not sure yet whether you have it. Ask again: you cannot buy twice.",
     "server_error": "Something went wrong on our side. Ask again: you cannot buy twice.",
 }
-
-HEADLINE = {
-    "purchased": "You have it!",
-    "replayed": "You have it!",
-    "already_purchased": "You already have one",
-    "sold_out": "Sold out",
-    "not_started": "Not open yet",
-    "ended": "The sale has ended",
-    "paused": "The sale is paused",
-    "invalid_request": "Please check what you typed",
-    "forbidden": "That came from another site",
-    "rate_limited": "One moment",
-    "no_sale": "No sale here",
-    "unavailable": "The sale is resting",
-    "unknown": "We are not sure yet",
-    "server_error": "Something went wrong",
-    "other": "That did not work",
-}
-
-
-def headline(outcome: str) -> str:
-    return HEADLINE.get(outcome, HEADLINE["other"])
 
 
 def retry_after(outcome: str, seconds: int = 1) -> dict[str, str]:

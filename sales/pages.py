@@ -1,58 +1,20 @@
-"""The shoppers' pages: the sale, and the answer to its form."""
+"""The shoppers' pages: the sale, the answer to its form, and the list of sales."""
 
-import time
-from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.utils import translation
 
-from sales import purchases, receipts, snapshots, store
-from sales.clock import iso, readable
-from sales.endpoints import Refused, endpoint, etag_of, find_sale, is_known, read_shopper
+from sales import directory, formats, languages, purchases, receipts, rendering, snapshots, store, words
+from sales.endpoints import Refused, endpoint, find_sale, read_shopper
 from sales.origins import is_foreign
-from sales.outcomes import HEADLINE, HTTP_STATUS, SENTENCE, headline, retry_after
-from sales.per_loop import per_loop
+from sales.outcomes import HTTP_STATUS
+from sales.refusals import refusal, uncached
 
-# Each worker renders a sale's page at most this often, however many look at it.
-RENDER_EVERY_SECONDS = 0.25
-
-PICTURE_SOURCES = f"'self' {settings.MEDIA_STORAGE.origin}".rstrip()
-HEADERS = {
-    "Content-Security-Policy": f"default-src 'self'; img-src {PICTURE_SOURCES}; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-}
-
-STATUS_WORDS = {
-    "upcoming": "Starts soon",
-    "active": "On sale now",
-    "paused": "Paused",
-    "sold_out": "Sold out",
-    "ended": "Ended",
-}
-
-BUTTON_WORDS = {**STATUS_WORDS, "upcoming": "Not open yet", "active": "Buy now"}
-
-
-def refusal(code: str, message: str = "", *, wait_seconds: int = 1, allow: str = "") -> HttpResponse:
-    """Return a page that says why there is no sale page, and what to do."""
-    headers = _uncached(code, wait_seconds) | ({"Allow": allow} if allow else {})
-    return HttpResponse(_refusal_page(code, message), status=HTTP_STATUS[code], headers=headers)
-
-
-@lru_cache(maxsize=100)
-def _refusal_page(code: str, message: str) -> bytes:
-    """Return the page, which a server that has to refuse many must not render for each."""
-    return render_to_string(
-        "sales/refusal.html", {"title": headline(code), "message": message or SENTENCE[code]}
-    ).encode()
-
-
-def _uncached(code: str, wait_seconds: int = 1) -> dict[str, str]:
-    return {**HEADERS, "Cache-Control": "no-store", **retry_after(code, wait_seconds)}
+# What sale.js imports: the page names them, so that the browser need not find them out one after another.
+MODULES = [f"sales/{name}.js" for name in ("announcements", "attempts", "clock", "polling", "words")]
 
 
 @endpoint("GET", "HEAD", "POST", refuse=refusal)
@@ -60,11 +22,16 @@ async def sale(request: HttpRequest, slug: str = "") -> HttpResponse:
     if request.method == "POST":
         return await _buy(request, slug)
     found = await find_sale(slug)
-    content, etag = _rendered(found)
-    headers = {**HEADERS, "ETag": etag, "Cache-Control": "public, max-age=1"}
-    if is_known(request, etag):
-        return HttpResponse(status=304, headers=headers)
-    return HttpResponse(content, headers=headers)
+    return rendering.page(request, f"sales/{found.slug}/", lambda: render_to_string("sales/sale.html", _context(found)))
+
+
+@endpoint("GET", "HEAD", refuse=refusal)
+async def sales(request: HttpRequest) -> HttpResponse:
+    if known := rendering.known(request, "sales/"):
+        return known
+    slugs = directory.shown(await snapshots.directory(), snapshots.now_ms())
+    shelves = [await snapshots.find_all(shelf) for shelf in slugs]
+    return rendering.page(request, "sales/", lambda: render_to_string("sales/sales.html", _list_context(shelves)))
 
 
 async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
@@ -77,62 +44,60 @@ async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
     try:
         purchase = await purchases.buy(found.id, read_shopper(typed), deadline=deadline)
     except Refused as refused:
-        return _answer_page(found, typed, purchases.Purchase(refused.code), refused.message)
+        purchase = purchases.Purchase(refused.code)
     except store.Failure as failure:
-        return _answer_page(found, typed, purchases.Purchase(failure.outcome))
+        purchase = purchases.Purchase(failure.outcome)
+    language = languages.of(request)
     if purchase.order_id:  # by redirect, so that to load the page again sends no form again
         receipt = f"{receipts.address(found.id, purchase.order_id)}?outcome={purchase.outcome}"
-        return HttpResponse(status=303, headers={**_uncached(purchase.outcome), "Location": receipt})
-    return _answer_page(found, typed, purchase)
+        return HttpResponse(status=303, headers={**uncached(language, purchase.outcome), "Location": receipt})
+    return _answer_page(language, found, typed, purchase)
 
 
-def _answer_page(
-    found: snapshots.Snapshot, typed: str, purchase: purchases.Purchase, message: str = ""
-) -> HttpResponse:
+def _answer_page(language: str, found: snapshots.Snapshot, typed: str, purchase: purchases.Purchase) -> HttpResponse:
     if purchase.remaining_stock is not None:
         found = found._replace(remaining_stock=purchase.remaining_stock)
-    context = _context(found) | {
-        "typed": typed,
-        "outcome": purchase.outcome,
-        "headline": headline(purchase.outcome),
-        "message": message or SENTENCE[purchase.outcome],
-    }
-    return HttpResponse(
-        render_to_string("sales/sale.html", context),
-        status=HTTP_STATUS[purchase.outcome],
-        headers=_uncached(purchase.outcome, purchase.retry_after_seconds or 1),
-    )
+    with translation.override(language):
+        context = _context(found) | {
+            "typed": typed,
+            "outcome": purchase.outcome,
+            "headline": words.headline(purchase.outcome),
+            "sentence": words.sentence(purchase.outcome),
+            "icon": words.icon(purchase.outcome),
+        }
+        content = render_to_string("sales/sale.html", context)
+    headers = uncached(language, purchase.outcome, purchase.retry_after_seconds or 1)
+    return HttpResponse(content, status=HTTP_STATUS[purchase.outcome], headers=headers)
 
 
 def _context(found: snapshots.Snapshot) -> dict[str, Any]:
-    status = found.status(snapshots.now_ms())
-    return {
-        "sale": found,
-        "status": status,
-        "status_words": STATUS_WORDS[status],
-        "button_words": BUTTON_WORDS[status],
-        "words": {"status": STATUS_WORDS, "button": BUTTON_WORDS, "headline": HEADLINE},
-        "starts_at": _moment(found.starts_ms),
-        "ends_at": _moment(found.ends_ms),
+    return _facts(found) | {
+        "button": words.BUTTON[_status(found)],
+        "words": words.for_script(),
+        "modules": MODULES,
     }
 
 
-def _moment(ms: int) -> dict[str, str]:
-    return {"iso": iso(ms), "text": readable(ms)}
+def _facts(found: snapshots.Snapshot) -> dict[str, Any]:
+    """Return what the page and the list say of a sale, in the active language."""
+    status = _status(found)
+    return {
+        "sale": found,
+        "status": status,
+        "status_words": words.STATUS[status],
+        "price": formats.price(found.price),
+        "remaining": formats.number(found.remaining_stock),
+        "total": formats.number(found.total_stock),
+        "starts": formats.moment(found.starts_ms),
+        "ends": formats.moment(found.ends_ms),
+        "public_url": settings.PUBLIC_URL,
+    }
 
 
-def _rendered(found: snapshots.Snapshot) -> tuple[bytes, str]:
-    """Return the sale's page and its ETag, rendered anew a few times a second."""
-    pages = _pages()
-    rendered_at, content, etag = pages.get(found.slug, (0.0, b"", ""))
-    now = time.monotonic()
-    if now - rendered_at > RENDER_EVERY_SECONDS:
-        content = render_to_string("sales/sale.html", _context(found)).encode()
-        etag = etag_of(content)
-        pages[found.slug] = (now, content, etag)
-    return content, etag
+def _status(found: snapshots.Snapshot) -> str:
+    return found.status(snapshots.now_ms())
 
 
-@per_loop
-def _pages() -> dict[str, tuple[float, bytes, str]]:
-    return {}
+def _list_context(shelves: list[list[snapshots.Snapshot]]) -> dict[str, Any]:
+    live, coming, past = ([_facts(found) for found in shelf] for shelf in shelves)
+    return {"live": live, "coming": coming, "past": past, "public_url": settings.PUBLIC_URL}

@@ -4,9 +4,11 @@ import unicodedata
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext_noop as _
 
-from sales import formlimits, pages, store
+from sales import formlimits, store
 from sales.addresses import address_of
+from sales.refusals import refusal
 
 LIMITS: formlimits.Limits = {
     "address": ("20/m", lambda group, request: address_of(request)),
@@ -20,12 +22,12 @@ def login(request: HttpRequest) -> HttpResponse:
         try:
             wait_seconds = formlimits.wait_seconds(request, "login", LIMITS)
         except store.RedisError:
-            return pages.refusal(
-                "unavailable", "Nobody can sign in while Redis cannot be reached. Try again in a moment."
+            return refusal(
+                request, "unavailable", _("Nobody can sign in while Redis cannot be reached. Try again in a moment.")
             )
         if wait_seconds:
-            message = "Too many attempts to sign in. Wait a minute, then try again."
-            return pages.refusal("rate_limited", message, wait_seconds=wait_seconds)
+            message = _("Too many attempts to sign in. Wait a minute, then try again.")
+            return refusal(request, "rate_limited", message, wait_seconds=wait_seconds)
     return admin.site.login(request)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from django.db import DatabaseError, connection
 
 from sales import continuity, publishing, purchases, store
+from sales.directory import Listing, current
 from sales.per_loop import per_loop
 
 # A snapshot older than this starts a new read in the background …
@@ -47,14 +48,6 @@ class Snapshot(NamedTuple):
         return "active" if self.remaining_stock > 0 else "sold_out"
 
 
-class Listing(NamedTuple):
-    """One line of the directory of published sales."""
-
-    id: int
-    starts_ms: int
-    ends_ms: int
-
-
 async def find(slug: str = "") -> Snapshot | None:
     """Return the sale of that slug, or the current sale without one; at most 250 ms old. None when there is none.
 
@@ -68,19 +61,22 @@ def now_ms() -> int:
     return _reader().now_ms()
 
 
-def current(directory: dict[str, Listing], now_ms: int) -> str:
-    """Return the slug of the current sale, or "" when there is none: the active one (of several the
-    latest to start), else the next to start, else the last to end."""
+async def directory() -> dict[str, Listing]:
+    """Return the published sales by slug, as fresh as what `find` returns. Raises store.Unavailable."""
+    return await _reader().directory()
 
-    def rank(item: tuple[str, Listing]) -> tuple[int, int]:
-        _, listing = item
-        if listing.starts_ms <= now_ms < listing.ends_ms:
-            return 2, listing.starts_ms
-        if now_ms < listing.starts_ms:
-            return 1, -listing.starts_ms
-        return 0, listing.ends_ms
 
-    return max(directory.items(), key=rank)[0] if directory else ""
+async def find_all(slugs: Iterable[str]) -> list[Snapshot]:
+    """Return the sales of those slugs, in one read. Those that are closed or gone by now are left out."""
+    found = await asyncio.gather(*map(_find_open, slugs))
+    return [sale for sale in found if sale]
+
+
+async def _find_open(slug: str) -> Snapshot | None:
+    try:
+        return await find(slug)
+    except store.Unavailable:
+        return None
 
 
 class _Reader:
@@ -99,6 +95,15 @@ class _Reader:
 
     def now_ms(self) -> int:
         return int((time.monotonic() + self._clock_ahead_seconds) * 1000)
+
+    async def directory(self) -> dict[str, Listing]:
+        if time.monotonic() - self._read_at >= OLDEST_SECONDS:
+            read = self._refresh()
+            await asyncio.wait([read], timeout=READ_WITHIN_SECONDS)
+            if not read.done():
+                raise store.Unavailable("Redis could not be read in time")
+            read.result()
+        return self._directory
 
     async def find(self, slug: str) -> Snapshot | None:
         arrived = time.monotonic()
@@ -137,7 +142,10 @@ class _Reader:
             async with asyncio.timeout(READ_WITHIN_SECONDS):
                 now, listings = await _read_directory()
                 if listings != self._listings:
-                    self._listings, self._directory = listings, _directory(listings)
+                    self._listings = listings
+                    self._directory = {
+                        slug: Listing(*map(int, line.split())) for slug, line in _pairs(listings).items()
+                    }
                 self._clock_ahead_seconds = int(now[0]) + int(now[1]) / 1e6 - time.monotonic()
                 self._current = current(self._directory, self.now_ms())
                 self._snapshots = await self._read_sales(self._wanted(started))
@@ -227,10 +235,6 @@ def _retrieve(task: asyncio.Task[None]) -> None:
 def _pairs(reply: list[bytes]) -> dict[str, str]:
     words = [word.decode() for word in reply]
     return dict(zip(words[::2], words[1::2], strict=True))
-
-
-def _directory(reply: list[bytes]) -> dict[str, Listing]:
-    return {slug: Listing(*map(int, line.split())) for slug, line in _pairs(reply).items()}
 
 
 def _snapshot(sale_id: int, config: dict[str, str], stock: int) -> Snapshot:

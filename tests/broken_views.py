@@ -9,7 +9,7 @@ from django.urls import path
 from flashsale.asgi import application as production
 from flashsale.lane import Lane
 from flashsale.urls import LANE
-from sales import endpoints, pages, store
+from sales import endpoints, refusals, store
 
 
 @endpoints.endpoint("GET")
@@ -23,7 +23,7 @@ async def slow(request: HttpRequest) -> HttpResponse:
     return endpoints.answer(200, {"status": "done"})
 
 
-@endpoints.endpoint("GET", refuse=pages.refusal)
+@endpoints.endpoint("GET", refuse=refusals.refusal)
 async def broken_page(request: HttpRequest) -> HttpResponse:
     raise ZeroDivisionError
 
@@ -45,7 +45,7 @@ async def non_atomic(request: HttpRequest, slug: str) -> HttpResponse:
     purchases, stock = store.key(sale.id, "purchases"), store.key(sale.id, "stock")
     has_one, remaining = await store.call(("HEXISTS", purchases, user_id), ("GET", stock))
     if has_one or int(remaining) <= 0:
-        return endpoints.refusal("already_purchased" if has_one else "sold_out")
+        return endpoints.refusal(request, "already_purchased" if has_one else "sold_out")
     await store.call(("HSET", purchases, user_id, "1-0 0 "), ("DECR", stock))
     return endpoints.answer(200, {"code": "purchased"})
 

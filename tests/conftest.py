@@ -11,17 +11,20 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 from django.utils import timezone
+from playwright.sync_api import Browser, Page
 
 from flashsale import embedded_redis
 from flashsale.supervisor import Process
 from sales import publishing, store
 from sales.models import Sale
+from tests import browsers
 from tests.servers import RedisServer, WebServer, free_port
 
 # The contract's bound on the age of what a worker shows (docs/api.md).
 STALE_AFTER_SECONDS = 0.25
 
 MakeSale = Callable[..., Sale]
+OpenPage = Callable[..., Page]
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +86,33 @@ def open_sale(make_sale: MakeSale) -> Sale:
 def seen() -> Callable[[], None]:
     """Wait until every worker's snapshot is younger than what the test has published."""
     return lambda: time.sleep(STALE_AFTER_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browsers.chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def visitor(chromium: Browser, server: WebServer) -> Iterator[browsers.Visitor]:
+    """Somebody at a browser; a script error or a refused resource fails the test."""
+    visitor = browsers.Visitor(chromium, server.url)
+    yield visitor
+    visitor.close()
+    assert visitor.errors == []
+
+
+@pytest.fixture
+def open_page(visitor: browsers.Visitor, seen: Callable[[], None]) -> OpenPage:
+    """Open a page that shows what the test has published."""
+
+    def open_it(path: str = "/", **options: Any) -> Page:
+        seen()
+        seen()
+        return visitor.open(path, **options)
+
+    return open_it
 
 
 @pytest.fixture

@@ -1,12 +1,17 @@
 """The shoppers' pages as a browser without JavaScript sees them."""
 
+import asyncio
+import gzip
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
+from django.conf import settings
+from django.test import RequestFactory
 
-from sales import store
+from sales import rendering, store
 from sales.models import Sale
 from tests.conftest import MakeSale
 
@@ -111,7 +116,7 @@ def test_refusals_with_the_form(
     page = press(http, "ada@example.com")
 
     assert page.status_code == status
-    assert f'<h2 id="headline">{words}</h2>' in page.text
+    assert f'<h2 id="answer-headline" tabindex="-1">{words}</h2>' in page.text
     assert 'value="ada@example.com"' in page.text
 
 
@@ -123,7 +128,7 @@ def test_sold_out_with_the_form(http: httpx.Client, make_sale: MakeSale, seen: C
     page = press(http, "bob")
 
     assert page.status_code == 409
-    assert "Sold out: every unit has been bought." in page.text
+    assert "Every unit has been bought." in page.text
 
 
 def test_what_was_typed_is_kept_and_escaped(http: httpx.Client, open_sale: Sale):
@@ -153,32 +158,129 @@ def test_a_form_from_another_site_is_refused(http: httpx.Client, open_sale: Sale
     )
 
     assert page.status_code == 403
-    assert "another site" in page.text
+    assert "It came from another site." in page.text
     assert not store.client().hlen(store.key(open_sale.id, "purchases"))
 
 
-@pytest.mark.parametrize("path", ["/", "/sales/nothing/"])
-def test_no_sale_here(http: httpx.Client, path: str):
-    page = http.get(path)
+def test_the_page_is_compressed_for_those_who_take_it(http: httpx.Client, open_sale: Sale):
+    plain = http.get("/", headers={"Accept-Encoding": "identity"})
+    packed = http.get("/", headers={"Accept-Encoding": "br, gzip"})
+    refused = http.get("/", headers={"Accept-Encoding": "gzip;q=0"})
 
-    assert page.status_code == 404
-    assert "There is no such sale." in page.text
+    assert "content-encoding" not in plain.headers
+    assert "content-encoding" not in refused.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.text == plain.text
+    assert int(packed.headers["content-length"]) < int(plain.headers["content-length"]) / 2
+    assert packed.headers["etag"] != plain.headers["etag"]
+    assert {response.headers["vary"] for response in (plain, packed)} == {"Accept-Encoding, Accept-Language"}
+    assert {response.headers["cache-control"] for response in (plain, packed)} == {"public, max-age=1"}
 
 
-def test_a_method_that_pages_do_not_take(http: httpx.Client, open_sale: Sale):
-    page = http.put("/")
+def test_a_compressed_page_is_not_sent_again(http: httpx.Client, open_sale: Sale):
+    etag = http.get("/").headers["etag"]
 
-    assert (page.status_code, page.headers["allow"]) == (405, "GET, HEAD, POST")
+    again = http.get("/", headers={"If-None-Match": etag})
+
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
 
 
-def test_a_form_that_is_too_large(http: httpx.Client, open_sale: Sale):
-    assert press(http, "x" * 9000).status_code == 413
+@pytest.mark.parametrize(
+    ("header", "takes"),
+    [
+        ("gzip", True),
+        ("deflate, GZIP;q=0.5", True),
+        ("*", True),
+        ("", False),
+        ("br", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, *", False),
+        ("*;q=0", False),
+    ],
+)
+def test_who_takes_gzip(header: str, takes: bool):
+    assert rendering.takes_gzip(header) is takes
+
+
+def test_a_page_is_rendered_and_compressed_once_for_many(monkeypatch: pytest.MonkeyPatch):
+    compressed: list[bytes] = []
+    pack = gzip.compress
+    monkeypatch.setattr("gzip.compress", lambda content, *args, **options: compressed.append(content) or pack(content))
+    requests = [RequestFactory().get("/", headers={"Accept-Language": name}) for name in ("de", "en", "de-AT", "fr")]
+
+    async def ask_often() -> set[int]:
+        return {id(rendering.page(request, "x", lambda: "<p>page</p>")) for _ in range(50) for request in requests}
+
+    assert len(asyncio.run(ask_often())) == 2  # German and English
+    assert len(compressed) == 2
+
+
+def test_the_page_holds_to_a_strict_policy(http: httpx.Client, open_sale: Sale):
+    for response in (http.get("/"), http.get("/sales/"), http.get("/sales/nothing/"), http.get("/admin/login/")):
+        policy = dict(part.split(" ", 1) for part in response.headers["content-security-policy"].split("; "))
+
+        assert policy["default-src"] == "'self'"
+        assert (policy["base-uri"], policy["object-src"], policy["frame-ancestors"]) == ("'none'", "'none'", "'none'")
+        assert "unsafe" not in response.headers["content-security-policy"]
+
+
+def test_nothing_in_the_page_needs_more_than_the_policy_gives(http: httpx.Client, open_sale: Sale):
+    for path in ("/", "/sales/", "/nowhere/"):
+        text = http.get(path).text
+
+        assert not re.search(r"\sstyle=|\son\w+=|<style|javascript:", text)
+        scripts = re.findall(r"<script[^>]*>", text)
+        assert all('type="application/json"' in script or 'src="/static/' in script for script in scripts)
+
+
+def test_what_a_link_shows_in_a_chat(http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None]):
+    make_sale(name="Linen Apron", description="Sewn by hand.", image="products/apron.jpg")
+    seen()
+
+    text = http.get("/").text
+
+    assert '<meta property="og:title" content="Linen Apron">' in text
+    assert '<meta property="og:description" content="Sewn by hand.">' in text
+    assert re.search(r'<meta property="og:image"\s+content="http://localhost:\d+/media/products/apron.jpg">', text)
+    assert re.search(r'<meta property="og:url"\s+content="http://localhost:\d+/sales/linen-apron/">', text)
 
 
 def test_static_files_are_served_with_long_lived_names(http: httpx.Client, open_sale: Sale):
-    stylesheet = re.search(r'href="(/static/sales/sale\.[0-9a-f]+\.css)"', http.get("/").text)
+    names = re.findall(r'(?:href|src)="(/static/sales/[^"]+)"', http.get("/").text)
 
-    assert stylesheet
-    response = http.get(stylesheet[1])
-    assert response.status_code == 200
-    assert "immutable" in response.headers["cache-control"]
+    assert {name.rpartition(".")[2] for name in names} >= {"css", "js", "svg"}
+    for name in names:
+        response = http.get(name)
+        assert re.search(r"\.[0-9a-f]{12}\.\w+$", name)
+        assert response.status_code == 200
+        assert "immutable" in response.headers["cache-control"]
+
+
+def test_the_page_names_all_modules_that_its_script_imports(http: httpx.Client, open_sale: Sale):
+    text = http.get("/").text
+    script = re.search(r'<script src="([^"]+)"', text)
+    assert script
+
+    found, ahead = {script[1]}, [script[1]]
+    while ahead:
+        source = http.get(ahead.pop()).text
+        imported = {f"/static/sales/{name}" for name in re.findall(r'from "\./([^"]+)"', source)}
+        ahead += imported - found
+        found |= imported
+
+    assert found == {script[1], *re.findall(r'<link rel="modulepreload" href="([^"]+)"', text)}
+    assert len(found) == len(list((settings.BASE_DIR / "static" / "sales").glob("*.js")))
+
+
+def test_all_pages_together_are_light(project_dir: Path):
+    sizes = [path.stat().st_size for kind in ("css", "js") for path in (project_dir / "static/sales").glob(f"*.{kind}")]
+
+    assert len(sizes) >= 2
+    assert sum(sizes) < 50_000
+
+
+def test_what_browsers_and_crawlers_ask_for_by_name(http: httpx.Client):
+    icon, robots = http.get("/favicon.ico"), http.get("/robots.txt")
+
+    assert (icon.status_code, icon.content[:4]) == (200, b"\0\0\1\0")
+    assert "Disallow: /admin/" in robots.text

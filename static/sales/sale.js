@@ -1,137 +1,143 @@
-// The sale page: countdown by the server's clock, stock as it falls, and the purchase without leaving the page.
+// The sale page: what the shop says, shown as it changes, and the purchase without leaving the page.
 
-const sale = document.getElementById("sale");
-const form = document.getElementById("buy");
-const button = document.getElementById("press");
-const answer = document.getElementById("answer");
+import { announce } from "./announcements.js";
+import { attempt } from "./attempts.js";
+import * as clock from "./clock.js";
+import { poll } from "./polling.js";
+import { duration, fill, moment, number, setText, words } from "./words.js";
+
+const element = (id) => document.getElementById(id);
+const [sale, button, answer, countdown] = ["sale", "press", "answer", "countdown"].map(element);
 const api = `/api/sales/${sale.dataset.slug}`;
+const EARLY_MS = 2_000;
 
-const words = JSON.parse(document.getElementById("words").textContent);
-const UNKNOWN_RETRIES = 5;
-
-const state = {
+const shown = {
   status: sale.dataset.status,
   startsMs: Number(sale.dataset.starts),
   endsMs: Number(sale.dataset.ends),
-  clockAheadMs: null, // server's clock less this page's steady clock; null until the first answer
-  busy: false,
+  total: Number(sale.dataset.total),
+  remaining: Number(sale.dataset.remaining),
+  isBusy: false,
+  inStockMs: null, // the shop's time at which units were left, as far as this page has seen
 };
 
-const serverNowMs = () => performance.now() + state.clockAheadMs;
-
-const localTime = (ms) => new Date(ms).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
-
-function duration(ms) {
-  const seconds = Math.max(0, Math.ceil(ms / 1000));
-  const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
-  const two = (number) => String(number).padStart(2, "0");
-  return `${days ? `${days} d ` : ""}${two(hours)}:${two(minutes)}:${two(seconds % 60)}`;
+// Takes a status of the API. The only way in for what the shop says of the sale.
+function apply(status, askedAt, heardAt) {
+  clock.learn(Date.parse(status.serverTime), askedAt, heardAt);
+  shown.startsMs = Date.parse(status.startTime);
+  shown.endsMs = Date.parse(status.endTime);
+  shown.total = status.totalStock;
+  showStock(status.remainingStock);
+  noteSellOut(status.status);
+  shown.status = status.status;
+  element("offline").textContent = "";
+  show();
 }
 
-// Writes only what has changed: a screen reader announces every write.
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+// Sold out between two looks a few seconds apart: how quickly it went is known, and worth telling.
+function noteSellOut(status) {
+  const now = clock.now();
+  if (status === "active") shown.inStockMs = now;
+  if (status !== "sold_out" || shown.inStockMs === null) return;
+  if (now - shown.inStockMs < 5_000) shown.soldOutIn = fill(words.soldOutIn, { time: duration(now - shown.startsMs) });
+  shown.inStockMs = null;
 }
 
 function show() {
-  if (state.clockAheadMs !== null) {
-    const now = serverNowMs();
-    if (state.status === "upcoming" && now >= state.startsMs) state.status = "active";
-    if (state.status !== "ended" && now >= state.endsMs) state.status = "ended";
-    const when = document.getElementById("when");
-    if (state.status === "upcoming") when.textContent = `Starts in ${duration(state.startsMs - now)} (${localTime(state.startsMs)})`;
-    else if (state.status === "ended") when.textContent = `Ended ${localTime(state.endsMs)}`;
-    else when.textContent = `Ends in ${duration(state.endsMs - now)} (${localTime(state.endsMs)})`;
+  if (clock.isKnown()) {
+    if (shown.status === "upcoming" && clock.now() >= shown.startsMs) shown.status = "active";
+    if (shown.status !== "ended" && clock.now() >= shown.endsMs) shown.status = "ended";
   }
-  sale.dataset.status = state.status;
-  setText(document.getElementById("state"), words.status[state.status]);
-  button.disabled = state.busy || state.status !== "active";
-  button.textContent = state.busy ? "One moment…" : words.button[state.status];
+  const { status } = shown;
+  sale.dataset.status = element("state").dataset.status = status;
+  setText(element("state").lastElementChild, (status === "sold_out" && shown.soldOutIn) || words.status[status]);
+  showIcon(element("state"), status);
+  button.setAttribute("aria-disabled", String(shown.isBusy || status !== "active"));
+  button.dataset.busy = shown.isBusy;
+  setText(element("press-words"), shown.isBusy ? words.busy : words.button[status]);
+  showTimes(status);
 }
 
-function showStock(remaining, total) {
-  const bar = document.getElementById("bar");
-  bar.max = total ?? bar.max;
+function showTimes(status) {
+  const time = element("when").querySelector("time");
+  const [sentence, atMs] =
+    status === "upcoming" ? [words.starts, shown.startsMs]
+    : [status === "ended" ? words.ended : words.ends, shown.endsMs];
+  setText(time, fill(sentence, { moment: moment(atMs) }));
+  time.dateTime = new Date(atMs).toISOString();
+
+  countdown.hidden = status === "ended";
+  const leftMs = clock.isKnown() ? Math.max(0, atMs - clock.now()) : null;
+  const seconds = Math.ceil(leftMs / 1000);
+  const parts = { days: seconds / 86_400, hours: (seconds / 3600) % 24, minutes: (seconds / 60) % 60, seconds: seconds % 60 };
+  for (const [id, value] of Object.entries(parts)) {
+    setText(element(id), leftMs === null ? "––" : String(Math.floor(value)).padStart(2, "0"));
+  }
+  if (leftMs !== null) announce(status, leftMs);
+}
+
+function showStock(remaining) {
+  shown.remaining = remaining;
+  const bar = element("bar");
+  bar.max = shown.total;
   bar.value = remaining;
-  document.getElementById("left").textContent = `${remaining} of ${bar.max} left`;
+  setText(element("left"), fill(words.left, { remaining: number(remaining), total: number(shown.total) }));
 }
 
-async function poll() {
-  let waitMs = 5000;
-  try {
-    const asked = performance.now();
-    const response = await fetch(`${api}/status`, { cache: "no-cache" });
-    if (response.ok) {
-      const status = await response.json();
-      const heard = performance.now();
-      state.clockAheadMs = Date.parse(status.serverTime) - (asked + heard) / 2;
-      state.status = status.status;
-      state.startsMs = Date.parse(status.startTime);
-      state.endsMs = Date.parse(status.endTime);
-      showStock(status.remainingStock, status.totalStock);
-      waitMs = status.pollAfterMs;
-      const untilStartMs = state.startsMs - serverNowMs();
-      if (untilStartMs > 0) waitMs = Math.min(waitMs, untilStartMs + 100);
-    }
-  } catch {
-    // Offline: what is shown stays, and the next poll tries again.
-  }
-  show();
-  setTimeout(poll, waitMs * (1 + Math.random() * 0.2));
+function showIcon(place, name) {
+  place.querySelector("use").setAttribute("href", `#icon-${name}`);
 }
 
-function showAnswer(body) {
-  answer.hidden = false;
-  answer.dataset.outcome = body.code;
-  document.getElementById("headline").textContent = words.headline[body.code] ?? words.headline.other;
-  document.getElementById("message").textContent = body.message;
-  document.getElementById("order").hidden = !body.orderId;
+function showAnswer(body, said = {}) {
+  const code = body.code in words.headline ? body.code : "other";
+  answer.dataset.icon = words.icon[code] ?? "alert";
+  showIcon(answer, answer.dataset.icon);
+  const headline = code === "sold_out" && shown.soldOutIn ? shown.soldOutIn : words.headline[code];
+  setText(element("answer-headline"), said.headline ?? headline);
+  setText(element("answer-sentence"), said.sentence ?? words.sentence[code]);
+  element("order").hidden = !body.orderId;
   if (body.orderId) {
-    document.getElementById("order-id").textContent = body.orderId;
-    const time = document.getElementById("order-time");
-    time.dateTime = body.purchaseTime;
-    time.textContent = localTime(Date.parse(body.purchaseTime));
-    document.getElementById("receipt").href = body.receiptUrl;
+    setText(element("order-id"), body.orderId);
+    element("order-time").dateTime = body.purchaseTime;
+    setText(element("order-time"), moment(Date.parse(body.purchaseTime)));
+    element("receipt").href = body.receiptUrl;
   }
-  if (typeof body.remainingStock === "number") showStock(body.remainingStock);
+  answer.hidden = false;
+  answer.scrollIntoView({ block: "nearest" });
+  if (body.orderId) element("answer-headline").focus({ preventScroll: true }); // the button that had it is covered now
 }
 
-function newKey() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+// Ask once more when nobody knows, and when the press came a blink before the start by the shop's clock.
+function again(body) {
+  const isEarly = body.code === "not_started" && clock.isKnown() && shown.startsMs - clock.now() < EARLY_MS;
+  if (body.code === "unknown") showAnswer(body, words.asking);
+  else if (isEarly) showAnswer(body, words.opening);
+  return body.code === "unknown" || isEarly;
 }
 
-async function attempt(userId, key) {
-  try {
-    const response = await fetch(`${api}/purchase`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", "Idempotency-Key": key },
-      body: JSON.stringify({ userId }),
-    });
-    return await response.json();
-  } catch {
-    return { code: "unknown", message: "The answer did not reach you. You cannot buy twice, so we ask again." };
-  }
-}
-
-form.addEventListener("submit", async (event) => {
+element("buy").addEventListener("submit", async (event) => {
   event.preventDefault();
-  if (state.busy) return;
-  state.busy = true;
+  const name = element("user-id");
+  if (shown.isBusy || shown.status !== "active") return;
+  shown.isBusy = true;
+  answer.hidden = true;
   show();
-  const key = newKey();
-  const userId = document.getElementById("user-id").value;
-  let body = await attempt(userId, key);
-  for (let retry = 1; body.code === "unknown" && retry <= UNKNOWN_RETRIES; retry += 1) {
-    showAnswer(body);
-    await new Promise((resolve) => setTimeout(resolve, 1000 * retry));
-    body = await attempt(userId, key);
+  const body = await attempt(`${api}/purchase`, name.value, again);
+  shown.isBusy = false;
+  if (typeof body.remainingStock === "number") showStock(body.remainingStock);
+  if (["sold_out", "paused", "ended"].includes(body.code)) {
+    noteSellOut(body.code);
+    shown.status = body.code;
   }
+  name.setAttribute("aria-invalid", String(body.code === "invalid_request"));
   showAnswer(body);
-  if (body.code === "sold_out" || body.code === "ended" || body.code === "paused") state.status = body.code;
-  state.busy = false;
   show();
 });
 
-poll();
-setInterval(show, 500);
+button.disabled = false; // aria-disabled from here on: the button keeps the keyboard's focus whatever it says
+const askNow = poll(`${api}/status`, apply, () => setText(element("offline"), words.offline));
+show();
+setInterval(() => {
+  if (clock.hasJumped()) askNow();
+  show();
+}, 250);

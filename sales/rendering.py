@@ -1,0 +1,108 @@
+"""Pages for the crowd: rendered a few times a second and compressed once each time, however many look at them."""
+
+import gzip
+import re
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+from csp.utils import build_policy
+from django.http import HttpRequest, HttpResponse
+from django.utils import translation
+
+from sales import languages
+from sales.endpoints import Answer, etag_of, is_known
+from sales.per_loop import per_loop
+
+# Each worker renders a page at most this often in each language.
+RENDER_EVERY_SECONDS = 0.25
+MOST_PAGES = 500
+# Level 6 takes three times as long and saves one byte in twenty.
+GZIP_LEVEL = 4
+
+HTML = "text/html; charset=utf-8"
+# What SecurityMiddleware and django-csp add to Django's own pages.
+HEADERS = {
+    "Content-Security-Policy": build_policy(),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+class Version(NamedTuple):
+    """One encoding of a page: the whole response, and the one to who has it already."""
+
+    etag: str
+    whole: HttpResponse
+    not_modified: HttpResponse
+
+
+class Page(NamedTuple):
+    rendered_at: float
+    plain: Version
+    gzipped: Version
+
+
+def page(request: HttpRequest, name: str, render: Callable[[], str]) -> HttpResponse:
+    """Return the page `name` in the asker's language and encoding; `render` makes it in the active language."""
+    if response := known(request, name):
+        return response
+    language = languages.of(request)
+    with translation.override(language):
+        made = _made(render().encode(), language)
+    if len(_pages()) >= MOST_PAGES:
+        _pages().clear()
+    _pages()[name, language] = made
+    return _response(request, made)
+
+
+def known(request: HttpRequest, name: str) -> HttpResponse | None:
+    """Return the page `name` as it was rendered a moment ago; None when it is time to render it again."""
+    found = _pages().get((name, languages.of(request)))
+    if found and time.monotonic() - found.rendered_at <= RENDER_EVERY_SECONDS:
+        return _response(request, found)
+    return None
+
+
+def _response(request: HttpRequest, found: Page) -> HttpResponse:
+    version = found.gzipped if takes_gzip(request.META.get("HTTP_ACCEPT_ENCODING", "")[:200]) else found.plain
+    return version.not_modified if is_known(request, version.etag) else version.whole
+
+
+@lru_cache(maxsize=1000)
+def takes_gzip(accept_encoding: str) -> bool:
+    """Return whether an Accept-Encoding header allows gzip (RFC 9110, section 12.5.3)."""
+    weights = {}
+    for part in accept_encoding.lower().split(","):
+        coding, *parameters = re.split(r"\s*;\s*", part.strip())
+        weights[coding] = not any(re.fullmatch(r"q=0(\.0*)?", parameter) for parameter in parameters)
+    return weights.get("gzip", weights.get("*", False))
+
+
+def _made(content: bytes, language: str) -> Page:
+    etag = etag_of(content)
+    headers = {
+        **HEADERS,
+        "Content-Type": HTML,
+        "Content-Language": language,
+        "Cache-Control": "public, max-age=1",
+        "Vary": "Accept-Encoding, Accept-Language",
+    }
+    compressed = gzip.compress(content, GZIP_LEVEL, mtime=0)
+    return Page(
+        time.monotonic(),
+        _version(content, etag, headers),
+        _version(compressed, f'{etag[:-1]}-gzip"', {**headers, "Content-Encoding": "gzip"}),
+    )
+
+
+def _version(content: bytes, etag: str, headers: dict[str, str]) -> Version:
+    headers = {**headers, "ETag": etag}
+    return Version(etag, Answer(content, 200, headers), Answer(b"", 304, headers))
+
+
+@per_loop
+def _pages() -> dict[tuple[str, str], Page]:
+    return {}

@@ -1,0 +1,66 @@
+"""A real browser for tests and screenshots: Debian's chromium, driven by Playwright."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+
+CHROMIUM = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+# The tests' machine may be slow and shared.
+PATIENCE_MS = 15_000
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    if not CHROMIUM:
+        message = "no chromium on PATH; on Debian: apt install chromium"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """Opens pages, each for a shopper of its own. Script errors, also those of the security policy, are in `errors`."""
+
+    def __init__(self, browser: Browser, base_url: str):
+        self._browser, self._base_url = browser, base_url
+        self._contexts: list[BrowserContext] = []
+        self.errors: list[str] = []
+
+    def open(self, path: str = "/", *, script: str = "", **options: Any) -> Page:
+        context = self._browser.new_context(base_url=self._base_url, **{"locale": "en-US", **options})
+        self._contexts.append(context)
+        if script:
+            context.add_init_script(script)
+        return self.tab(context, path)
+
+    def tab(self, context: BrowserContext, path: str = "/") -> Page:
+        """Open a page in the browser of a shopper who has one open already."""
+        page = context.new_page()
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda message: self.errors.append(message.text) if _is_defect(message) else None)
+        page.goto(path)
+        return page
+
+    def close(self) -> None:
+        for context in self._contexts:
+            context.close()
+
+
+def _is_defect(message: ConsoleMessage) -> bool:
+    # The browser reports the API's refusals (409) as failed loads; they are answers.
+    return message.type == "error" and "Failed to load resource" not in message.text
+
+
+def buy(page: Page, user_id: str) -> None:
+    page.locator("#user-id").fill(user_id)
+    page.locator("#press").click()

@@ -1,0 +1,209 @@
+"""Pages for everyone: WCAG 2.2 AA by axe in every state, by keyboard alone, and by ear."""
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.browsers import buy
+from tests.conftest import MakeSale, OpenPage
+
+AXE = {
+    "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]},
+    "rules": {"target-size": {"enabled": True}},
+    "resultTypes": ["violations"],
+}
+
+STATES = {
+    "upcoming": {"starts_in": 600},
+    "open": {"display_price": "49.00", "description": "One hundred were made."},
+    "paused": {"paused": True},
+    "ended": {"starts_in": -120, "lasts": 60},
+}
+
+ANSWERS = ("purchased", "already_purchased", "sold_out", "not_started", "ended", "paused", "invalid_request")
+ANSWERS += ("forbidden", "rate_limited", "unavailable", "unknown", "server_error", "something new")
+
+
+@pytest.fixture(params=[("light", "en-US"), ("dark", "de-DE")], ids=["light", "dark"])
+def look(request: pytest.FixtureRequest) -> dict[str, str]:
+    scheme, locale = request.param
+    return {"color_scheme": scheme, "locale": locale, "reduced_motion": "reduce"}
+
+
+def violations(page: Page) -> list[str]:
+    found = Axe().run(page, options=AXE).response["violations"]
+    return [f"{rule['id']}: {node['html']} {node['failureSummary']}" for rule in found for node in rule["nodes"]]
+
+
+def answer_with(page: Page, code: str) -> None:
+    """Let the page get this answer to its next press."""
+    body = {"code": code, "remainingStock": 3}
+    if code in ("purchased", "already_purchased"):
+        body |= {"orderId": "1771063530000-0", "purchaseTime": "2026-02-14T10:05:30Z", "receiptUrl": "/receipts/x/"}
+    page.route("**/purchase", lambda route: route.fulfill(status=200, body=json.dumps(body)))
+    buy(page, "ada@example.com")
+    expect(page.locator("#answer")).to_be_visible()
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_axe_finds_nothing_on_the_sale_page(open_page: OpenPage, make_sale: MakeSale, look: dict, state: str):
+    make_sale(**STATES[state])
+    page = open_page(**look)
+    expect(page.locator("#state")).to_have_attribute("data-status", "active" if state == "open" else state)
+
+    assert violations(page) == []
+
+
+def test_axe_finds_nothing_on_a_sold_out_page(open_page: OpenPage, make_sale: MakeSale, look: dict):
+    make_sale(stock=1)
+    buy(first := open_page(), "ada@example.com")
+    expect(first.locator("#order-id")).to_be_visible()
+    page = open_page(**look)
+    expect(page.locator("#state")).to_have_attribute("data-status", "sold_out")
+
+    assert violations(page) == []
+
+
+def test_axe_finds_nothing_in_any_answer(open_page: OpenPage, make_sale: MakeSale, look: dict):
+    make_sale()
+    page = open_page(**look)
+
+    for code in ANSWERS:
+        page.reload()
+        answer_with(page, code)
+        assert violations(page) == [], code
+
+
+@pytest.mark.parametrize("path", ["/sales/", "/sales/nothing/", "/nowhere/"])
+def test_axe_finds_nothing_on_other_pages(open_page: OpenPage, make_sale: MakeSale, look: dict, path: str):
+    for name, fields in STATES.items():
+        make_sale(name=name, **fields)
+
+    assert violations(open_page(path, **look)) == []
+
+
+def test_axe_finds_nothing_without_a_network(open_page: OpenPage, make_sale: MakeSale, look: dict):
+    make_sale()
+    page = open_page(**look)
+    page.context.set_offline(True)
+    expect(page.locator("#offline")).not_to_be_empty()
+
+    assert violations(page) == []
+
+
+def test_axe_finds_what_is_wrong(open_page: OpenPage, make_sale: MakeSale):
+    """The control: the checks above can fail."""
+    make_sale()
+    page = open_page()
+    page.evaluate("document.querySelector('label').remove()")
+    page.evaluate("document.getElementById('limit').style.color = '#ccc'")
+
+    assert {violation.partition(":")[0] for violation in violations(page)} >= {"label", "color-contrast"}
+
+
+def test_buying_with_the_keyboard_alone(open_page: OpenPage, make_sale: MakeSale):
+    make_sale()
+    page = open_page()
+    expect(page.locator("#seconds")).not_to_have_text("––")
+
+    for _ in range(3):  # the brand, the list, the field
+        page.keyboard.press("Tab")
+    page.keyboard.type("ada@example.com")
+    page.keyboard.press("Tab")
+    expect(page.locator("#press")).to_be_focused()
+    assert page.locator("#press").evaluate("button => getComputedStyle(button).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("heading", name="You have it!")).to_be_focused()
+
+
+def test_the_keyboard_waits_on_the_button_for_the_start(open_page: OpenPage, make_sale: MakeSale):
+    make_sale(starts_in=6)
+    page = open_page()
+    page.locator("#user-id").fill("ada@example.com")
+    page.locator("#press").focus()
+    page.keyboard.press("Enter")  # too early: nothing happens
+
+    expect(page.get_by_role("button", name="Buy now")).to_be_enabled()
+    expect(page.locator("#press")).to_be_focused()
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("heading", name="You have it!")).to_be_visible()
+
+
+def test_a_screen_reader_hears_milestones_and_not_every_second(open_page: OpenPage, make_sale: MakeSale):
+    make_sale(starts_in=13)
+    page = open_page()
+    page.evaluate(
+        """() => {
+            window.heard = [];
+            const announcer = document.getElementById("announcer");
+            new MutationObserver(() => heard.push(announcer.textContent)).observe(announcer, { childList: true });
+        }"""
+    )
+
+    expect(page.locator("#announcer")).to_have_text("The sale starts in 10 seconds.")
+    expect(page.locator("#announcer")).to_have_text("On sale now")
+    buy(page, "ada@example.com")
+
+    expect(page.get_by_role("status").filter(has_text="You have it!")).to_be_visible()
+    assert page.evaluate("heard") == ["The sale starts in 10 seconds.", "On sale now"]
+
+
+BOXES = """() => ["h1", "#when", "#bar", "#buy", ".slot", "#sale", ".bottom"].map((selector) => {
+  const box = document.querySelector(selector).getBoundingClientRect();
+  return [selector, ...[box.x, box.y + scrollY, box.width, box.height].map(Math.round)].join(" ");
+})"""
+
+
+@pytest.mark.parametrize("locale", ["en-US", "de-DE"])
+@pytest.mark.parametrize("width", [320, 360, 768, 1280])
+def test_nothing_moves_when_an_answer_comes(open_page: OpenPage, make_sale: MakeSale, locale: str, width: int):
+    make_sale()
+    page = open_page(locale=locale, viewport={"width": width, "height": 740}, reduced_motion="reduce")
+
+    for code in ANSWERS:
+        page.reload()
+        expect(page.locator("#seconds")).not_to_have_text("––")
+        before = page.evaluate(BOXES)
+        answer_with(page, code)
+
+        assert page.evaluate(BOXES) == before, code
+        inside = "answer => answer.scrollHeight <= answer.clientHeight && answer.scrollWidth <= answer.clientWidth"
+        assert page.locator("#answer").evaluate(inside), code
+
+
+@pytest.mark.parametrize("locale", ["en-US", "de-DE"])
+def test_no_page_scrolls_sideways_on_the_smallest_phone(open_page: OpenPage, make_sale: MakeSale, locale: str):
+    make_sale(name="Donaudampfschifffahrtsgesellschaftskapitänsmütze", display_price="12345.00")
+
+    for path in ("/", "/sales/", "/nowhere/"):
+        page = open_page(path, locale=locale, viewport={"width": 320, "height": 640})
+        assert page.evaluate("document.documentElement.scrollWidth") == 320, path
+
+
+def test_the_first_answer_of_the_shop_moves_nothing(open_page: OpenPage, make_sale: MakeSale):
+    make_sale()
+    page = open_page(viewport={"width": 360, "height": 740})
+    page.route("**/status", lambda route: route.abort())
+    page.reload()
+    before = page.evaluate(BOXES)
+
+    page.unroute("**/status")
+    expect(page.locator("#seconds")).to_have_text(re.compile(r"\d\d"))
+
+    assert page.evaluate(BOXES) == before
+
+
+def test_motion_is_left_out_for_who_wants_none(open_page: OpenPage, make_sale: MakeSale, seen: Callable[[], None]):
+    make_sale()
+    page = open_page(reduced_motion="reduce")
+    buy(page, "ada@example.com")
+    expect(page.get_by_role("heading", name="You have it!")).to_be_visible()
+
+    longest = "Math.max(...document.getAnimations().map((motion) => motion.effect.getComputedTiming().duration), 0)"
+    assert page.evaluate(longest) <= 1

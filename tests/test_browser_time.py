@@ -1,0 +1,168 @@
+"""What an open page shows as time passes: start, end, stock, and clocks that are wrong."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from playwright.sync_api import Page, expect
+
+from sales import publishing
+from sales.models import Sale
+from tests.browsers import buy
+from tests.conftest import MakeSale, OpenPage
+
+# Puts the shopper's clock wrong: `new Date()` and `Date.now()` are off by so much.
+WRONG_CLOCK = """
+  const Right = Date;
+  globalThis.Date = class extends Right {
+    constructor(...given) { given.length ? super(...given) : super(Right.now() + %d); }
+    static now() { return Right.now() + %d; }
+  };
+"""
+
+# sleepFor(ms) leaves performance.now() behind, as it is on a computer that has slept.
+SLEEP = """
+  const steady = performance.now.bind(performance);
+  let slept = 0;
+  performance.now = () => steady() - slept;
+  globalThis.sleepFor = (ms) => { slept += ms; };
+"""
+
+
+def change(sale: Sale, **fields: object) -> None:
+    for name, value in fields.items():
+        setattr(sale, name, value)
+    sale.save()
+    publishing.publish(sale)
+
+
+def hide(page: Page, is_hidden: bool) -> None:
+    page.evaluate(
+        """(isHidden) => {
+            Object.defineProperty(document, "hidden", { configurable: true, get: () => isHidden });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        is_hidden,
+    )
+
+
+def test_the_sale_starts_while_the_page_is_open(open_page: OpenPage, make_sale: MakeSale):
+    make_sale(starts_in=6)
+    page = open_page()
+    page.evaluate("window.sameDocument = true")
+
+    expect(page.get_by_role("button", name="Not open yet")).to_be_disabled()
+    expect(page.locator("#seconds")).to_have_text(re.compile("0[1-5]"))
+    expect(page.get_by_role("button", name="Buy now")).to_be_enabled()
+    buy(page, "ada@example.com")
+
+    expect(page.get_by_role("heading", name="You have it!")).to_be_visible()
+    assert page.evaluate("window.sameDocument")
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_off_by_an_hour_changes_nothing(open_page: OpenPage, make_sale: MakeSale, hours: int):
+    make_sale(starts_in=6)
+    off_ms = hours * 3_600_000
+
+    page = open_page(script=WRONG_CLOCK % (off_ms, off_ms))
+
+    expect(page.locator("#seconds")).to_have_text(re.compile("0[1-5]"))
+    expect(page.locator("#hours")).to_have_text("00")
+    expect(page.get_by_role("button", name="Buy now")).to_be_enabled()
+    buy(page, "ada@example.com")
+    expect(page.get_by_role("heading", name="You have it!")).to_be_visible()
+
+
+def test_the_countdown_does_not_run_back_while_nothing_changes(open_page: OpenPage, make_sale: MakeSale):
+    make_sale(lasts=120)
+    page = open_page()
+    expect(page.locator("#minutes")).to_have_text("00")
+
+    page.evaluate(
+        """() => {
+            const left = () => Number(document.getElementById("seconds").textContent);
+            window.before = left();
+            window.ranBack = false;
+            setInterval(() => { window.ranBack ||= left() > window.before; window.before = left(); }, 50);
+        }"""
+    )
+    for _ in range(3):
+        with page.expect_response("**/status"):
+            pass
+
+    assert page.evaluate("window.ranBack") is False
+
+
+def test_after_sleep_the_countdown_is_right_again(open_page: OpenPage, make_sale: MakeSale):
+    make_sale(starts_in=2 * 3600 - 60)
+    page = open_page(script=SLEEP)
+    expect(page.locator("#hours")).to_have_text("01")
+
+    with page.expect_response("**/status"):
+        page.evaluate("sleepFor(3_600_000)")
+
+    expect(page.locator("#hours")).to_have_text("01")
+    expect(page.locator("#minutes")).to_have_text(re.compile("5[0-9]"))
+
+
+def test_a_hidden_page_asks_nothing_and_asks_at_once_when_it_is_back(open_page: OpenPage, open_sale: Sale):
+    page = open_page()
+    expect(page.locator("#seconds")).not_to_have_text("––")
+    hide(page, True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    page.wait_for_timeout(3_500)  # more than a poll takes; that nothing happens has no event to wait for
+    assert asked == []
+    change(open_sale, paused=True)
+    hide(page, False)
+
+    expect(page.locator("#state")).to_have_text("Paused")
+
+
+def test_the_page_hears_of_a_pause(open_page: OpenPage, open_sale: Sale):
+    page = open_page()
+    expect(page.locator("#state")).to_have_text("On sale now")
+
+    change(open_sale, paused=True)
+
+    expect(page.locator("#state")).to_have_text("Paused")
+    expect(page.get_by_role("button")).to_be_disabled()
+
+
+def test_the_page_hears_of_a_new_end(open_page: OpenPage, open_sale: Sale):
+    page = open_page()
+    expect(page.locator("#state")).to_have_text("On sale now")
+
+    change(open_sale, ends_at=timezone.now() + timedelta(seconds=5))
+
+    expect(page.locator("#state")).to_have_text("Ended")
+    expect(page.get_by_role("button", name="Ended")).to_be_disabled()
+    expect(page.locator("#countdown")).to_be_hidden()
+
+
+def test_the_last_unit_goes_while_the_page_is_open(open_page: OpenPage, make_sale: MakeSale):
+    make_sale(stock=1)
+    first, second = open_page(), open_page()
+    expect(second.locator("#seconds")).not_to_have_text("––")
+
+    buy(first, "ada@example.com")
+    expect(first.get_by_role("heading", name="You have it!")).to_be_visible()
+    second.locator("#user-id").fill("bob@example.com")
+
+    expect(second.locator("#state")).to_have_text(re.compile(r"Sold out in \d+ (seconds|minutes)"))
+    expect(second.get_by_role("button", name="Sold out")).to_be_disabled()
+    expect(second.locator("#left")).to_have_text("0 of 1 left")
+    expect(second.locator("#user-id")).to_have_value("bob@example.com")
+
+
+def test_how_fast_it_went_is_not_claimed_by_a_page_that_did_not_see_it(open_page: OpenPage, make_sale: MakeSale):
+    make_sale(stock=1)
+    buy(open_page(), "ada@example.com")
+
+    page = open_page()
+
+    expect(page.locator("#seconds")).not_to_have_text("––")
+    expect(page.locator("#state")).to_have_text("Sold out")
