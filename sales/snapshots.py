@@ -18,6 +18,8 @@ OLDEST_SECONDS = 0.25
 # A sale that nobody has asked for in this time is not read.
 FORGET_AFTER_SECONDS = 10
 READ_WITHIN_SECONDS = 1.0
+# What a snapshot takes from the configuration word for word.
+TEXTS = "slug", "product_name", "description", "price", "image_url", "image_srcset", "image_width", "image_height"
 
 
 class Snapshot(NamedTuple):
@@ -240,14 +242,7 @@ def _pairs(reply: list[bytes]) -> dict[str, str]:
 def _snapshot(sale_id: int, config: dict[str, str], stock: int) -> Snapshot:
     return Snapshot(
         id=sale_id,
-        slug=config["slug"],
-        product_name=config["product_name"],
-        description=config["description"],
-        price=config["price"],
-        image_url=config["image_url"],
-        image_srcset=config["image_srcset"],
-        image_width=config["image_width"],
-        image_height=config["image_height"],
+        **{name: config[name] for name in TEXTS},
         starts_ms=int(config["starts_ms"]),
         ends_ms=int(config["ends_ms"]),
         total_stock=int(config["total_stock"]),

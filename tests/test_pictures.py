@@ -104,12 +104,15 @@ def test_text_in_a_png_is_gone():
     assert b"A secret" not in rendition.webp
 
 
+@pytest.mark.parametrize("has_profile", [True, False])
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_transparency_is_kept(mode: str):
+def test_transparency_is_kept(mode: str, has_profile: bool):
     image = Image.new("RGBA", (600, 400), (0, 0, 0, 0))
     image.paste((*RED, 255), (0, 0, 300, 400))
 
-    renditions = pictures.render(encoded(image.convert(mode), "PNG"))
+    options = {"icc_profile": srgb()} if has_profile else {}
+
+    renditions = pictures.render(encoded(image.convert(mode), "PNG", **options))
 
     for rendition in renditions:
         small = opened(rendition).convert("RGBA")
@@ -127,7 +130,22 @@ def test_pictures_of_other_colour_modes_are_taken(mode: str):
     assert [opened(rendition).mode for rendition in pictures.render(upload)] == ["RGB", "RGB"]
 
 
-def test_colours_of_another_profile_are_converted():
+def srgb() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_colours_of_another_profile_are_converted(kind: str):
+    red_is_blue = srgb().replace(b"rXYZ", b"XYZ?").replace(b"bXYZ", b"rXYZ").replace(b"XYZ?", b"bXYZ")
+
+    (rendition,) = pictures.render(photo(300, 200, kind, icc_profile=red_is_blue))
+
+    image = opened(rendition)
+    assert is_near(image, (20, 100), BLUE)
+    assert is_near(image, (280, 100), RED)
+
+
+def test_a_profile_that_does_not_fit_is_left_out():
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     (plain,) = pictures.render(photo(300, 200))
 
