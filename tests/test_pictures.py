@@ -357,7 +357,7 @@ def test_the_page_offers_each_width_and_shifts_nothing(http: httpx.Client, opera
 
     page = http.get("/").text
 
-    (image,) = re.findall(r"<img[^>]*>", page)
+    (image,) = re.findall(r'<img class="product"[^>]*>', page)
     for words in ('width="1440"', 'height="1080"', "480w", "960w", "1440w", "sizes="):
         assert words in image
     for each in sale.renditions:

@@ -119,7 +119,7 @@ def test_a_receipt_after_the_stream_was_trimmed(client: Client, make_sale: MakeS
 
     page = client.get(receipts.address(sale.id, order_id)).content.decode()
 
-    for words in (order_id, "ada@example.com", "49.00 EUR"):
+    for words in (order_id, "ada@example.com", "€49.00"):
         assert words in page
 
 
@@ -191,7 +191,7 @@ def test_an_address_whose_order_is_nowhere(client: Client, open_sale: Sale):
     page = client.get(receipts.address(open_sale.id, "1771063530000-0"))
 
     assert (page.status_code, page["Retry-After"]) == (503, "5")
-    assert "show the seller this number" in page.content.decode()
+    assert "We are looking for your order" in page.content.decode()
 
 
 def test_an_address_whose_sale_is_nowhere(client: Client, db: None):
@@ -253,7 +253,7 @@ def test_the_api_leads_to_a_receipt_that_is_kept_by_nobody(
     assert page.headers["referrer-policy"] == "no-referrer"
     assert page.headers["x-robots-tag"] == "noindex"
     assert page.headers["x-content-type-options"] == "nosniff"
-    assert page.headers["content-security-policy"].startswith("default-src 'self'")
+    assert "default-src 'self'" in page.headers["content-security-policy"]
     assert "set-cookie" not in page.headers
     assert head.content == b""
 
@@ -284,7 +284,7 @@ def test_no_receipt_here(http: httpx.Client, path: str):
     page = http.get(path)
 
     assert page.status_code == 404
-    assert "Page not found" in page.text or "No receipt here" in page.text or "Not Found" in page.text
+    assert "No receipt here" in page.text or "Nothing here" in page.text
 
 
 # In a browser
@@ -319,8 +319,8 @@ def test_paper_has_the_order_and_nothing_to_press(open_page: Callable[..., Page]
 
     expect(page.get_by_text(bought)).to_be_visible()
     expect(page.get_by_text("ada@example.com")).to_be_visible()
-    for unwanted in (page.get_by_role("button"), page.get_by_role("link")):
-        expect(unwanted).to_have_count(0)
+    expect(page.get_by_role("button")).to_have_count(0)
+    expect(page.get_by_role("link")).to_have_text(["Flash sale"])
 
 
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
