@@ -59,7 +59,7 @@ messages: $(VENV)/.installed-dev  ## gather what pages say into locale/, and com
 		--verbosity=0
 
 screenshots: $(VENV)/.installed-dev  ## take pictures of all pages in all states into docs/screenshots/
-	@$(BIN)/python -m tests.screenshots
+	@$(BIN)/python -m pytest tests/screenshots.py
 
 lock: $(VENV)/.installed-dev  ## pin the packages of pyproject.toml anew
 	@$(BIN)/pip install --quiet uv

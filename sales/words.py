@@ -101,13 +101,13 @@ def for_script() -> dict[str, Any]:
         "headline": HEADLINE,
         "sentence": SENTENCE,
         "icon": ICON,
-        "busy": gettext("One moment …"),
+        "busy": gettext("One moment…"),
         "asking": {
             "headline": gettext("We are not sure yet"),
             "sentence": gettext("Your press may have reached us. We ask again: you cannot buy twice."),
         },
         "opening": {
-            "headline": gettext("Opening …"),
+            "headline": gettext("Opening…"),
             "sentence": gettext("You were a moment early. We ask again."),
         },
         "left": gettext("%(remaining)s of %(total)s left"),

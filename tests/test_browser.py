@@ -81,7 +81,7 @@ def test_a_shopper_without_javascript_sees_no_clock_that_stands_still(open_page:
 
     expect(page.locator("#when")).to_contain_text(re.compile(r"Ends \w+ \d+, \d{4}, .* UTC"))
     expect(page.locator("#countdown")).to_be_hidden()
-    expect(page.locator(".hint")).to_have_text("Reload this page to see what is left.")
+    expect(page.locator("noscript .hint")).to_have_text("Reload this page to see what is left.")
 
 
 def test_a_shopper_with_javascript_reads_times_in_their_own_zone(open_page: OpenPage, open_sale: Sale):

@@ -140,7 +140,7 @@ def test_the_page_hears_of_a_new_end(open_page: OpenPage, open_sale: Sale):
 
     expect(page.locator("#state")).to_have_text("Ended")
     expect(page.get_by_role("button", name="Ended")).to_be_disabled()
-    expect(page.locator("#countdown")).to_be_hidden()
+    expect(page.locator("#seconds")).to_have_text("00")
 
 
 def test_the_last_unit_goes_while_the_page_is_open(open_page: OpenPage, make_sale: MakeSale):

@@ -88,7 +88,7 @@ def test_while_nobody_knows_the_page_says_so_and_goes_on_asking(open_page: OpenP
 
     expect(page.get_by_role("heading", name="We are not sure yet")).to_be_visible()
     expect(page.locator("#answer-sentence")).to_contain_text("We ask again")
-    expect(page.get_by_role("button", name="One moment …")).to_be_disabled()
+    expect(page.get_by_role("button", name="One moment…")).to_be_disabled()
     page.unroute("**/purchase")
     expect(page.get_by_role("heading", name="You have it!")).to_be_visible()
     assert len(set(keys)) == 1
@@ -103,7 +103,7 @@ def test_a_double_press_is_one_attempt(open_page: OpenPage, open_sale: Sale):
 
     page.locator("#press").dblclick()
     page.locator("#user-id").press("Enter")
-    expect(page.get_by_role("button", name="One moment …")).to_be_disabled()
+    expect(page.get_by_role("button", name="One moment…")).to_be_disabled()
     held[0].continue_()
 
     expect(page.get_by_role("heading", name="You have it!")).to_be_visible()

@@ -66,7 +66,7 @@ function showTimes(status) {
   setText(time, fill(sentence, { moment: moment(atMs) }));
   time.dateTime = new Date(atMs).toISOString();
 
-  countdown.hidden = status === "ended";
+  if (status !== "ended") countdown.hidden = false; // once it is there it stays, at zero
   const leftMs = clock.isKnown() ? Math.max(0, atMs - clock.now()) : null;
   const seconds = Math.ceil(leftMs / 1000);
   const parts = { days: seconds / 86_400, hours: (seconds / 3600) % 24, minutes: (seconds / 60) % 60, seconds: seconds % 60 };
