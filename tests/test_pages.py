@@ -8,7 +8,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from django.conf import settings
 from django.test import RequestFactory
 
 from sales import rendering, store

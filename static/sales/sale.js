@@ -3,7 +3,7 @@
 import { announce } from "./announcements.js";
 import { attempt } from "./attempts.js";
 import * as clock from "./clock.js";
-import { poll } from "./polling.js";
+import { follow } from "./news.js";
 import { duration, fill, moment, number, setText, words } from "./words.js";
 
 const element = (id) => document.getElementById(id);
@@ -23,7 +23,7 @@ const shown = {
 
 // Takes a status of the API. The only way in for what the shop says of the sale.
 function apply(status, askedAt, heardAt) {
-  clock.learn(Date.parse(status.serverTime), askedAt, heardAt);
+  if (askedAt) clock.learn(Date.parse(status.serverTime), askedAt, heardAt);
   shown.startsMs = Date.parse(status.startTime);
   shown.endsMs = Date.parse(status.endTime);
   shown.total = status.totalStock;
@@ -135,7 +135,7 @@ element("buy").addEventListener("submit", async (event) => {
 });
 
 button.disabled = false; // aria-disabled from here on: the button keeps the keyboard's focus whatever it says
-const askNow = poll(`${api}/status`, apply, () => setText(element("offline"), words.offline));
+const askNow = follow(api, apply, () => setText(element("offline"), words.offline));
 show();
 setInterval(() => {
   if (clock.hasJumped()) askNow();

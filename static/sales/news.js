@@ -1,0 +1,63 @@
+// Keeps the page up to date: by the shop's events while they come, else by asking as often as the shop wishes.
+
+const GIVE_UP_AFTER_MS = 8_000;
+const AGAIN_AFTER_MS = 3_000;
+
+// `apply` gets each status; one that was asked for comes with the page's times at which it was asked for and heard.
+// `lost` is called when there is none. Nothing happens while the page is hidden. Returns a function that asks at once.
+export function follow(api, apply, lost) {
+  let timer = null;
+  let isAsking = false;
+  let events = null;
+
+  async function ask() {
+    clearTimeout(timer);
+    if (isAsking) return;
+    isAsking = true;
+    let waitMs = AGAIN_AFTER_MS;
+    try {
+      const askedAt = performance.now();
+      // A revalidated answer would be the old one, with an old serverTime.
+      const response = await fetch(`${api}/status`, { cache: "no-store", signal: AbortSignal.timeout(GIVE_UP_AFTER_MS) });
+      const heardAt = performance.now();
+      if (!response.ok) throw new Error(response.statusText);
+      const status = await response.json();
+      apply(status, askedAt, heardAt);
+      waitMs = status.pollAfterMs;
+    } catch {
+      lost();
+    }
+    isAsking = false;
+    // Pages that opened together must not ask together.
+    if (!document.hidden && !isListening()) timer = setTimeout(ask, waitMs * (1 + Math.random() * 0.2));
+  }
+
+  const isListening = () => events?.readyState === EventSource.OPEN;
+
+  function listen() {
+    events = new EventSource(`${api}/events`);
+    events.addEventListener("open", () => clearTimeout(timer));
+    events.addEventListener("status", (event) => apply(JSON.parse(event.data)));
+    events.addEventListener("unavailable", lost);
+    // The browser connects again by itself, unless the shop has no room for one who listens. Until then the page asks.
+    events.addEventListener("error", ask);
+  }
+
+  function begin() {
+    ask();
+    if (events?.readyState !== EventSource.CONNECTING && !isListening()) listen();
+  }
+
+  function rest() {
+    clearTimeout(timer);
+    events?.close();
+  }
+
+  document.addEventListener("visibilitychange", () => (document.hidden ? rest() : begin()));
+  addEventListener("pagehide", rest);
+  addEventListener("pageshow", (event) => event.persisted && begin());
+  addEventListener("online", begin);
+  addEventListener("offline", lost);
+  begin();
+  return ask;
+}
