@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -48,7 +49,7 @@ def look(page: Page) -> None:
     """What is there is the picture."""
 
 
-STATES = {
+STATES: dict[str, tuple[dict[str, Any], Callable[[Page], None]]] = {
     "upcoming": ({"starts_in": 2 * HOUR}, look),
     "open": ({}, look),
     "bought": ({}, press),
@@ -69,7 +70,7 @@ def picture(project_dir: Path) -> Callable[[Page, str], None]:
 
     def take(page: Page, name: str) -> None:
         for size, viewport in SIZES.items():
-            page.set_viewport_size(viewport)  # type: ignore[arg-type]
+            page.set_viewport_size(viewport)
             for scheme in ("light", "dark"):
                 page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
                 shot = Image.open(io.BytesIO(page.screenshot(full_page=True, animations="disabled")))

@@ -146,4 +146,6 @@ def test_the_compiled_catalogue_is_up_to_date(project_dir: Path):
 def test_placeholders_survive_the_translation(project_dir: Path):
     for message in catalogue(project_dir):
         if message.id:
-            assert sorted(re.findall(r"%\(\w+\)s", message.id)) == sorted(re.findall(r"%\(\w+\)s", str(message.string)))
+            assert sorted(re.findall(r"%\(\w+\)s", str(message.id))) == sorted(
+                re.findall(r"%\(\w+\)s", str(message.string))
+            )
