@@ -56,7 +56,7 @@ def _receipt(request: HttpRequest, token: str) -> HttpResponse:
         return refusal(request, "method_not_allowed", allow="GET, HEAD")
     named = receipts.read(token)
     if named is None:
-        return refusal(request, "not_found", NOT_HERE, headline=NO_RECEIPT)
+        return refusal(request, "no_sale", NOT_HERE, headline=NO_RECEIPT)
     try:
         found = receipts.find(*named)
     except (DatabaseError, store.Unavailable) as error:

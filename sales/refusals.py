@@ -65,7 +65,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return refusal(request, "not_found")
+    return refusal(request, "no_sale", _("There is no page at this address. Check it, or look at all sales."))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -3,15 +3,16 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, ViewportSize, expect
 
 from tests.browsers import buy
 from tests.conftest import MakeSale, OpenPage
 
-SIZES = {"phone": {"width": 360, "height": 780}, "desktop": {"width": 1280, "height": 800}}
+SIZES: dict[str, ViewportSize] = {"phone": {"width": 360, "height": 780}, "desktop": {"width": 1280, "height": 800}}
 QUALITY = 82
 
 ABOUT = {"description": "One hundred were made, and there will be no more.", "display_price": "49.00"}
@@ -48,7 +49,7 @@ def look(page: Page) -> None:
     """What is there is the picture."""
 
 
-STATES = {
+STATES: dict[str, tuple[dict[str, Any], Callable[[Page], None]]] = {
     "upcoming": ({"starts_in": 2 * HOUR}, look),
     "open": ({}, look),
     "bought": ({}, press),
@@ -69,9 +70,9 @@ def picture(project_dir: Path) -> Callable[[Page, str], None]:
 
     def take(page: Page, name: str) -> None:
         for size, viewport in SIZES.items():
-            page.set_viewport_size(viewport)  # type: ignore[arg-type]
+            page.set_viewport_size(viewport)
             for scheme in ("light", "dark"):
-                page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+                page.emulate_media(color_scheme=scheme)
                 shot = Image.open(io.BytesIO(page.screenshot(full_page=True, animations="disabled")))
                 shot.convert("RGB").save(folder / f"{name}-{size}-{scheme}.webp", quality=QUALITY, method=6)
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -17,15 +18,17 @@ AXE = {
     "resultTypes": ["violations"],
 }
 
-STATES = {
+STATES: dict[str, dict[str, Any]] = {
     "upcoming": {"starts_in": 600},
     "open": {"display_price": "49.00", "description": "One hundred were made."},
     "paused": {"paused": True},
     "ended": {"starts_in": -120, "lasts": 60},
 }
 
-ANSWERS = ("purchased", "already_purchased", "sold_out", "not_started", "ended", "paused", "invalid_request")
-ANSWERS += ("forbidden", "rate_limited", "unavailable", "unknown", "server_error", "something new")
+ANSWERS = [
+    *("purchased", "already_purchased", "sold_out", "not_started", "ended", "paused", "invalid_request", "forbidden"),
+    *("rate_limited", "unavailable", "unknown", "server_error", "something new"),
+]
 
 
 @pytest.fixture(params=[("light", "en-US"), ("dark", "de-DE")], ids=["light", "dark"])

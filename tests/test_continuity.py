@@ -308,7 +308,7 @@ def test_over_http_a_plain_restart_goes_on_by_itself_and_an_older_copy_does_not(
 
     assert health.status_code == 503
     assert f"restore_sale {open_sale.slug}" in health.json()["redis"]["reason"]
-    assert (page.status_code, "nothing was bought" in page.text) == (503, True)
+    assert (page.status_code, "Nothing was bought" in page.text) == (503, True)
     restore(open_sale)
     seen()
     assert attempt("bob")["code"] == "already_purchased"

@@ -204,7 +204,12 @@ def test_who_takes_gzip(header: str, takes: bool):
 def test_a_page_is_rendered_and_compressed_once_for_many(monkeypatch: pytest.MonkeyPatch):
     compressed: list[bytes] = []
     pack = gzip.compress
-    monkeypatch.setattr("gzip.compress", lambda content, *args, **options: compressed.append(content) or pack(content))
+
+    def count(content: bytes, *arguments: int, **options: int) -> bytes:
+        compressed.append(content)
+        return pack(content, *arguments, **options)
+
+    monkeypatch.setattr("gzip.compress", count)
     requests = [RequestFactory().get("/", headers={"Accept-Language": name}) for name in ("de", "en", "de-AT", "fr")]
 
     async def ask_often() -> set[int]:

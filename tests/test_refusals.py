@@ -23,7 +23,7 @@ def assert_page(response: httpx.Response, status: int, title: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/sales/nothing/"])
 def test_no_sale_here(http: httpx.Client, path: str):
-    assert_page(http.get(path), 404, "No sale here")
+    assert_page(http.get(path), 404, "Nothing here")
 
 
 def test_no_page_at_the_address(http: httpx.Client):
