@@ -9,6 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from sales.models import Sale
 from tests.browsers import buy
 from tests.conftest import MakeSale, OpenPage
 
@@ -87,6 +88,22 @@ def test_axe_finds_nothing_on_other_pages(open_page: OpenPage, make_sale: MakeSa
         make_sale(name=name, **fields)
 
     assert violations(open_page(path, **look)) == []
+
+
+@pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
+def test_axe_finds_nothing_on_the_receipt_and_on_the_way_to_it(open_page: OpenPage, open_sale: Sale, look: dict):
+    page = open_page(**look)
+    buy(page, "ada@example.com")
+    page.get_by_role("link", name="Open your receipt").click()
+    expect(page.get_by_text("Bought by")).to_be_visible()
+    receipt = violations(page)
+    page.get_by_role("link", name="Find my order").click()
+    page.locator("#user-id").fill("bob@example.com")
+    page.get_by_role("button", name="Find my order").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+
+    assert receipt == []
+    assert violations(page) == []
 
 
 def test_axe_finds_nothing_without_a_network(open_page: OpenPage, make_sale: MakeSale, look: dict):

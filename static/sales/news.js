@@ -8,6 +8,7 @@ const AGAIN_AFTER_MS = 3_000;
 export function follow(api, apply, lost) {
   let timer = null;
   let isAsking = false;
+  let isUnanswered = true; // events come without the time that they took: the clock needs one answer
   let events = null;
 
   async function ask() {
@@ -23,20 +24,22 @@ export function follow(api, apply, lost) {
       if (!response.ok) throw new Error(response.statusText);
       const status = await response.json();
       apply(status, askedAt, heardAt);
+      isUnanswered = false;
       waitMs = status.pollAfterMs;
     } catch {
+      isUnanswered = true;
       lost();
     }
     isAsking = false;
     // Pages that opened together must not ask together.
-    if (!document.hidden && !isListening()) timer = setTimeout(ask, waitMs * (1 + Math.random() * 0.2));
+    if (!document.hidden && (isUnanswered || !isListening())) timer = setTimeout(ask, waitMs * (1 + Math.random() * 0.2));
   }
 
   const isListening = () => events?.readyState === EventSource.OPEN;
 
   function listen() {
     events = new EventSource(`${api}/events`);
-    events.addEventListener("open", () => clearTimeout(timer));
+    events.addEventListener("open", () => isUnanswered || clearTimeout(timer));
     events.addEventListener("status", (event) => apply(JSON.parse(event.data)));
     events.addEventListener("unavailable", lost);
     // The browser connects again by itself, unless the shop has no room for one who listens. Until then the page asks.
@@ -53,11 +56,16 @@ export function follow(api, apply, lost) {
     events?.close();
   }
 
+  function goOffline() {
+    rest();
+    lost();
+  }
+
   document.addEventListener("visibilitychange", () => (document.hidden ? rest() : begin()));
   addEventListener("pagehide", rest);
   addEventListener("pageshow", (event) => event.persisted && begin());
   addEventListener("online", begin);
-  addEventListener("offline", lost);
+  addEventListener("offline", goOffline);
   begin();
   return ask;
 }
