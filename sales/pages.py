@@ -14,7 +14,7 @@ from sales.outcomes import HTTP_STATUS
 from sales.refusals import refusal, uncached
 
 # What sale.js imports: the page names them, so that the browser need not find them out one after another.
-MODULES = [f"sales/{name}.js" for name in ("announcements", "attempts", "clock", "news", "words")]
+MODULES = [f"sales/{name}.js" for name in ("announcements", "attempts", "clock", "formats", "news", "words")]
 
 
 @endpoint("GET", "HEAD", "POST", refuse=refusal)
@@ -88,10 +88,16 @@ def _facts(found: snapshots.Snapshot) -> dict[str, Any]:
         "price": formats.price(found.price),
         "remaining": formats.number(found.remaining_stock),
         "total": formats.number(found.total_stock),
-        "starts": formats.moment(found.starts_ms),
-        "ends": formats.moment(found.ends_ms),
+        "when": _when(found, status),
         "public_url": settings.PUBLIC_URL,
     }
+
+
+def _when(found: snapshots.Snapshot, status: str) -> dict[str, str]:
+    """Return the sentence that tells of the start or the end, with its moment and without."""
+    moment = formats.moment(found.starts_ms if status == "upcoming" else found.ends_ms)
+    sentence = str(words.WHEN[status])
+    return {"iso": moment["iso"], "sentence": sentence, "text": sentence % {"moment": moment["text"]}}
 
 
 def _status(found: snapshots.Snapshot) -> str:

@@ -19,6 +19,13 @@ STATUS: Words = {
     "ended": _("Ended"),
 }
 
+# When it starts or ends.
+WHEN: Words = {
+    "upcoming": _("Starts %(moment)s"),
+    **dict.fromkeys(("active", "paused", "sold_out"), _("Ends %(moment)s")),
+    "ended": _("Ended %(moment)s"),
+}
+
 BUTTON: Words = {**STATUS, "upcoming": _("Not open yet"), "active": _("Buy now")}
 
 HEADLINE: Words = {
@@ -110,9 +117,7 @@ def for_script() -> dict[str, Any]:
         },
         "left": gettext("%(remaining)s of %(total)s left"),
         "soldOutIn": gettext("Sold out in %(time)s"),
-        "starts": gettext("Starts %(moment)s"),
-        "ends": gettext("Ends %(moment)s"),
-        "ended": gettext("Ended %(moment)s"),
+        "when": WHEN,
         "startsIn": gettext("The sale starts in %(time)s."),
         "endsIn": gettext("The sale ends in %(time)s."),
         "offline": gettext("No connection. What you see may be old; it comes up to date by itself."),

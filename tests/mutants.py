@@ -231,6 +231,21 @@ MUTANTS = {
     "restoring lets order numbers start again": Mutant(
         (("sales/restoring.py", "    if newest and ", "    if False and "),), "tests/test_continuity.py"
     ),
+    "the page asks again with another key": Mutant(
+        (("static/sales/attempts.js", '"Idempotency-Key": key', '"Idempotency-Key": newKey()'),),
+        "tests/test_browser_trouble.py",
+    ),
+    "the page takes a double press for two": Mutant(
+        (("static/sales/sale.js", 'shown.isBusy || shown.status !== "active") return', "false) return"),),
+        "tests/test_browser_trouble.py",
+    ),
+    "the shopper's clock drives the countdown": Mutant(
+        (("static/sales/clock.js", "() => performance.now() + ahead", "() => Date.now()"),),
+        "tests/test_browser_time.py",
+    ),
+    "the page takes an old time from the browser's cache": Mutant(
+        (("static/sales/polling.js", 'cache: "no-store"', 'cache: "no-cache"'),), "tests/test_browser_time.py"
+    ),
     "the audit does not look at SQL": Mutant(
         (("sales/audit.py", "    _check_orders(sale, newest, purchases, result)\n", ""),), "tests/test_audit.py"
     ),

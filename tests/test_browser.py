@@ -87,6 +87,13 @@ def test_a_shopper_with_javascript_reads_times_in_their_own_zone(open_page: Open
     expect(page.locator("#when")).to_contain_text(ends.strftime("%-I:%M\u202f%p"))
 
 
+def test_the_list_is_in_the_shoppers_own_zone(open_page: OpenPage, open_sale: Sale):
+    page = open_page("/sales/", timezone_id="Asia/Tokyo")
+    ends = open_sale.ends_at.astimezone(ZoneInfo("Asia/Tokyo"))
+
+    expect(page.locator(".tile .when")).to_contain_text(ends.strftime("%-I:%M\u202f%p"))
+
+
 def test_no_host_but_our_own_is_asked(open_page: OpenPage, server: WebServer, open_sale: Sale):
     page = open_page()
     asked: list[str] = []

@@ -222,7 +222,7 @@ def test_make_dev_shows_what_has_changed(project_copy: Path):
     try:
         run.wait_until_open()
         template = project_copy / "templates" / "sales" / "page.html"
-        template.write_text(template.read_text().replace("First come, first served.", "Changed."))
+        template.write_text(template.read_text().replace("The shop's clock counts, not yours.", "Changed."))
         view = project_copy / "sales" / "api.py"
         view.write_text(view.read_text().replace('{"status": "ok", "pid"', '{"status": "changed", "pid"'))
 

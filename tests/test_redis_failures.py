@@ -88,7 +88,7 @@ def test_a_refused_connection_is_unavailable(static_files: None, django_db_setup
     assert seconds < ANSWERED_WITHIN_SECONDS
     assert (health.status_code, health.json()["redis"]["status"]) == (503, "unavailable")
     assert page.status_code == 503
-    assert "nothing was bought" in page.text
+    assert "Nothing was bought" in page.text
 
 
 def test_an_empty_redis_is_unavailable_and_not_a_missing_sale(

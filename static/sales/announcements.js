@@ -1,6 +1,7 @@
 // What a screen reader is told without being asked: milestones, and never every second.
 
-import { duration, fill, setText, words } from "./words.js";
+import { duration, fill } from "./formats.js";
+import { setText, words } from "./words.js";
 
 const MILESTONES_MS = [600_000, 60_000, 10_000];
 

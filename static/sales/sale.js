@@ -3,8 +3,9 @@
 import { announce } from "./announcements.js";
 import { attempt } from "./attempts.js";
 import * as clock from "./clock.js";
+import { duration, fill, moment, number } from "./formats.js";
 import { follow } from "./news.js";
-import { duration, fill, moment, number, setText, words } from "./words.js";
+import { setText, words } from "./words.js";
 
 const element = (id) => document.getElementById(id);
 const [sale, button, answer, countdown] = ["sale", "press", "answer", "countdown"].map(element);
@@ -60,10 +61,8 @@ function show() {
 
 function showTimes(status) {
   const time = element("when").querySelector("time");
-  const [sentence, atMs] =
-    status === "upcoming" ? [words.starts, shown.startsMs]
-    : [status === "ended" ? words.ended : words.ends, shown.endsMs];
-  setText(time, fill(sentence, { moment: moment(atMs) }));
+  const atMs = status === "upcoming" ? shown.startsMs : shown.endsMs;
+  setText(time, fill(words.when[status], { moment: moment(atMs) }));
   time.dateTime = new Date(atMs).toISOString();
 
   if (status !== "ended") countdown.hidden = false; // once it is there it stays, at zero
