@@ -123,3 +123,24 @@ def test_the_list(open_page: OpenPage, make_sale: MakeSale, picture: Callable[[P
 @pytest.mark.parametrize(("path", "name"), [("/sales/nothing/", "no-sale"), ("/nowhere/", "not-found")])
 def test_refusals(open_page: OpenPage, picture: Callable[[Page, str], None], path: str, name: str):
     picture(open_page(path), name)
+
+
+@pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
+def test_the_receipt(open_page: OpenPage, make_sale: MakeSale, picture: Callable[[Page, str], None]):
+    make_sale(**ABOUT)
+    page = open_page(java_script_enabled=False)
+    buy(page, "ada@example.com")
+    expect(page.locator("#bought-at")).to_be_visible()
+
+    picture(open_page(page.url), "receipt")
+
+
+@pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
+def test_the_way_to_the_receipt(open_page: OpenPage, make_sale: MakeSale, picture: Callable[[Page, str], None]):
+    make_sale(**ABOUT)
+    page = open_page("/orders/find/")
+    page.locator("#user-id").fill("bob@example.com")
+    page.locator(".find button").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+
+    picture(page, "find-order")
