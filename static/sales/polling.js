@@ -1,5 +1,7 @@
 // Asks for the sale's status as often as the shop wishes: not while the page is hidden, and at once when it is back.
 
+import { send } from "./network.js";
+
 const GIVE_UP_AFTER_MS = 8_000;
 const AGAIN_AFTER_MS = 3_000;
 
@@ -17,7 +19,7 @@ export function poll(url, apply, lost) {
     try {
       const askedAt = performance.now();
       // A revalidated answer would be the old one, with an old serverTime.
-      const response = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(GIVE_UP_AFTER_MS) });
+      const response = await send(url, GIVE_UP_AFTER_MS, { cache: "no-store" });
       const heardAt = performance.now();
       if (!response.ok) throw new Error(response.statusText);
       const status = await response.json();
