@@ -14,7 +14,7 @@ from sales.outcomes import HTTP_STATUS
 from sales.refusals import refusal, uncached
 
 # What sale.js imports: the page names them, so that the browser need not find them out one after another.
-MODULES = [f"sales/{name}.js" for name in ("announcements", "attempts", "clock", "formats", "news", "words")]
+MODULES = [f"sales/{name}.js" for name in ("announcements", "attempts", "clock", "formats", "network", "news", "words")]
 
 
 @endpoint("GET", "HEAD", "POST", refuse=refusal)

@@ -1,5 +1,7 @@
 // Attempts to buy. One attempt keeps its Idempotency-Key until it is settled, so that asking again can never buy twice.
 
+import { send } from "./network.js";
+
 const GIVE_UP_AFTER_MS = 10_000;
 const TRIES = 8;
 const LONGEST_WAIT_MS = 8_000;
@@ -13,11 +15,10 @@ function newKey() {
 
 async function ask(url, { userId, key }) {
   try {
-    const response = await fetch(url, {
+    const response = await send(url, GIVE_UP_AFTER_MS, {
       method: "POST",
       headers: { "Content-Type": "application/json", "Idempotency-Key": key },
       body: JSON.stringify({ userId }),
-      signal: AbortSignal.timeout(GIVE_UP_AFTER_MS),
     });
     return await response.json();
   } catch {

@@ -1,5 +1,7 @@
 // Keeps the page up to date: by the shop's events while they come, else by asking as often as the shop wishes.
 
+import { send } from "./network.js";
+
 const GIVE_UP_AFTER_MS = 8_000;
 const AGAIN_AFTER_MS = 3_000;
 
@@ -19,7 +21,7 @@ export function follow(api, apply, lost) {
     try {
       const askedAt = performance.now();
       // A revalidated answer would be the old one, with an old serverTime.
-      const response = await fetch(`${api}/status`, { cache: "no-store", signal: AbortSignal.timeout(GIVE_UP_AFTER_MS) });
+      const response = await send(`${api}/status`, GIVE_UP_AFTER_MS, { cache: "no-store" });
       const heardAt = performance.now();
       if (!response.ok) throw new Error(response.statusText);
       const status = await response.json();
