@@ -52,10 +52,10 @@ format: $(VENV)/.installed-dev  ## rewrite the code in the house style
 	@$(BIN)/ruff format .
 	@$(BIN)/djlint --quiet --reformat templates
 
-messages: $(VENV)/.installed-dev  ## gather what pages say into locale/, and compile it (needs gettext)
+messages: $(VENV)/.installed-dev  ## gather what pages say into sales/locale/, and compile it (needs gettext)
 	@SECRET_KEY=only-for-messages ALLOWED_HOSTS=localhost $(BIN)/python manage.py makemessages --verbosity=0 \
 		--locale=de --no-location --no-obsolete --ignore="$(VENV)" --ignore=var --ignore=tests
-	@cd locale && SECRET_KEY=only-for-messages ALLOWED_HOSTS=localhost ../$(BIN)/python ../manage.py compilemessages \
+	@cd sales && SECRET_KEY=only-for-messages ALLOWED_HOSTS=localhost ../$(BIN)/python ../manage.py compilemessages \
 		--verbosity=0
 
 screenshots: $(VENV)/.installed-dev  ## take pictures of all pages in all states into docs/screenshots/

@@ -25,7 +25,7 @@ keepalive = 75
 loglevel = "warning"
 reload = settings.DEBUG
 reload_extra_files = [
-    str(path) for name in ("templates/**/*.html", "sales/lua/*.lua", "locale/**/*.mo") for path in BASE_DIR.glob(name)
+    str(path) for name in ("templates/**/*.html", "sales/lua/*.lua", "sales/locale/**/*.mo") for path in BASE_DIR.glob(name)
 ]
 # By default it is in the home directory, where a second instance takes it from the first.
 control_socket_disable = True

@@ -20,7 +20,7 @@ from sales import formats, languages
 from sales.models import Sale
 from tests.conftest import MakeSale
 
-GERMAN = Path("locale/de/LC_MESSAGES")
+GERMAN = Path("sales/locale/de/LC_MESSAGES")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def gathered(project_dir: Path, tmp_path: Path) -> Catalog:
     if not shutil.which("xgettext"):
         message = "no xgettext on PATH; on Debian: apt install gettext"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    for name in ("flashsale", "sales", "templates", "locale"):
+    for name in ("flashsale", "sales", "templates"):
         shutil.copytree(project_dir / name, tmp_path / name)
     makemessages = [sys.executable, "-m", "django", "makemessages", "--locale=de", "--no-location", "--no-obsolete"]
     subprocess.run(makemessages, cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})

@@ -196,7 +196,7 @@ def test_a_page_names_all_modules_that_its_script_imports(http: httpx.Client, op
         found |= imported
 
     assert found == {script[1], *re.findall(r'<link rel="modulepreload" href="([^"]+)"', text)}
-    assert len(found) > 5
+    assert len(found) > 1
     assert all(re.search(r"\.[0-9a-f]{12}\.js$", name) for name in found)
 
 
