@@ -9,7 +9,7 @@ from django.template.loader import render_to_string
 
 from sales import purchases, snapshots, store
 from sales.clock import iso, readable
-from sales.endpoints import Refused, endpoint, etag_of, find_sale, is_known, read_shopper
+from sales.endpoints import Refused, endpoint, etag_of, find_shown_sale, is_known, read_shopper
 from sales.origins import is_foreign
 from sales.outcomes import HEADLINE, HTTP_STATUS, SENTENCE, headline, retry_after
 from sales.per_loop import per_loop
@@ -56,7 +56,7 @@ def _uncached(code: str, wait_seconds: int = 1) -> dict[str, str]:
 async def sale(request: HttpRequest, slug: str = "") -> HttpResponse:
     if request.method == "POST":
         return await _buy(request, slug)
-    found = await find_sale(slug)
+    found = await find_shown_sale(slug)
     content, etag = _rendered(found)
     headers = {**HEADERS, "ETag": etag, "Cache-Control": "public, max-age=1"}
     if is_known(request, etag):
@@ -69,7 +69,7 @@ async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
     deadline = purchases.new_deadline()
     if is_foreign(request):
         raise Refused("forbidden")
-    found = await find_sale(slug)
+    found = await find_shown_sale(slug)
     typed = request.POST.get("userId", "")
     try:
         purchase = await purchases.buy(found.id, read_shopper(typed), deadline=deadline)

@@ -21,6 +21,8 @@ from redis.retry import Retry
 from sales.per_loop import per_loop
 
 DIRECTORY = "{sales}:directory"
+# Of the same form: sales that are found by their address alone, and are in no list.
+REHEARSALS = "{sales}:rehearsals"
 # The run id of the server whose directory was last compared with SQL.
 CHECKED_RUN = "{sales}:checked_run"
 WRITERS = "writers"
