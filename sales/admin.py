@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 
 from sales import continuity, durability, publishing, store
 from sales.models import Order, Quarantine, Sale
+from sales.preflight_admin import PreflightAdmin
 
 admin.site.site_header = admin.site.site_title = "Flash sales"
 admin.site.index_title = "The operator's desk"
@@ -32,7 +33,7 @@ class SaleForm(forms.ModelForm):
 
 
 @admin.register(Sale)
-class SaleAdmin(admin.ModelAdmin):
+class SaleAdmin(PreflightAdmin):
     form = SaleForm
     list_display = ("name", "sold", "remaining", "total_stock", "starts_at", "ends_at", "paused", "state")
     search_fields = ("name", "slug")
