@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from types import FrameType
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
@@ -82,7 +83,7 @@ def _judge(attempts: Sequence[Attempt], took_seconds: float, sale: Sale) -> list
         "never oversold": _never_oversold(attempts, standing),
         "one per shopper": _one_per_shopper(attempts),
         "every unit sold": _every_unit_sold(attempts, standing),
-        "no drift": _no_drift(sale),
+        "no drift": _no_drift(attempts, sale),
     }
     return [finding._replace(name=name) for name, finding in found.items()]
 
@@ -133,11 +134,14 @@ def _every_unit_sold(attempts: Sequence[Attempt], standing: publishing.Standing)
     return warning(f"{left} units are left, because not every shopper was heard.", "Mend what is told above.")
 
 
-def _no_drift(sale: Sale) -> Finding:
+def _no_drift(attempts: Sequence[Attempt], sale: Sale) -> Finding:
     result = audit(sale)
     if result.drift:
         drift = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(found)}" for kind, found in result.drift.items())
         return failure(f"Redis, stream and SQL differ: {drift}", " ".join(ADVICE[kind] for kind in result.drift))
+    told = {attempt.order_id for attempt in attempts if attempt.order_id}
+    if lost := told - set(sale.orders.values_list("order_id", flat=True)):
+        return failure(f"{len(lost)} orders that shoppers were told of are not in SQL, like {min(lost)}.", DEFECT)
     return ok(f"The order writer wrote {result.orders} orders, and Redis, stream and SQL agree.")
 
 
@@ -219,13 +223,18 @@ def _own_host() -> str:
 
 @contextmanager
 def _stops_become_interrupts() -> Iterator[None]:
-    """Let every signal that would stop the process raise KeyboardInterrupt, as Ctrl-C does."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in STOPPING_SIGNALS}
+    """Let every signal that would stop the process do what Ctrl-C does, which asyncio knows to handle."""
+    before = {number: signal.signal(number, _interrupt) for number in STOPPING_SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGINT)
 
 
 def _ignore_stops() -> None:
