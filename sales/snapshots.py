@@ -151,9 +151,8 @@ class _Reader:
     async def _read_sales(self, slugs: Iterable[str]) -> dict[str, Snapshot | store.Unavailable]:
         """Return each sale, or why it is closed."""
         sale_ids = {slug: (self._directory.get(slug) or self._rehearsals[slug]).id for slug in slugs}
-        commands = []
-        for sale_id in sale_ids.values():
-            commands += [("HGETALL", store.key(sale_id, "config")), ("GET", store.key(sale_id, "stock"))]
+        kinds = ("HGETALL", "config"), ("GET", "stock")
+        commands = [(command, store.key(sale_id, name)) for sale_id in sale_ids.values() for command, name in kinds]
         run_id, *replies = await store.call(("ECHO", store.RUN_ID), *commands)
         found: dict[str, Snapshot | store.Unavailable] = {}
         replies_then, self._replies = self._replies, {}
