@@ -27,7 +27,14 @@ async def report() -> dict[str, Any]:
 
 def writer_blocking() -> dict[str, Any]:
     """Return the order writer's entry of the report, for code that may block and has no loop."""
-    return asyncio.run(_timed(_writer))
+
+    async def look() -> dict[str, Any]:
+        try:
+            return await _timed(_writer)
+        finally:
+            await store.close()
+
+    return asyncio.run(look())
 
 
 async def _look() -> dict[str, Any]:

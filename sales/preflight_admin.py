@@ -9,12 +9,15 @@ from django.urls import URLPattern, path
 from django.views.decorators.cache import never_cache
 
 from sales import preflight
-from sales.findings import summary, worst
+from sales.findings import VERDICTS, summary, worst
 from sales.models import Sale
 
 
 class PreflightAdmin(admin.ModelAdmin):
-    """Adds the page to a sale's admin; templates/admin/sales/sale/change_form_object_tools.html links to it."""
+    """Adds the page to a sale's admin, what failed first.
+
+    templates/admin/sales/sale/change_form_object_tools.html links to it.
+    """
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(never_cache(self.preflight_view))
@@ -31,7 +34,7 @@ class PreflightAdmin(admin.ModelAdmin):
             "title": f"Preflight of {sale}",
             "opts": self.opts,
             "original": sale,
-            "findings": findings,
+            "findings": sorted(findings, key=lambda finding: VERDICTS.index(finding.verdict), reverse=True),
             "summary": summary(findings),
             "verdict": worst(findings),
         }

@@ -111,6 +111,11 @@ async def _learn_run_id(connection: Any) -> None:
     connection.run_id = info.partition(b"run_id:")[2].partition(b"\r")[0].decode()
 
 
+async def close() -> None:
+    """Close the connections of this loop, which ends before its process does."""
+    await _pool().disconnect()
+
+
 async def call(*commands: Command) -> list[Any]:
     """Send commands in one write and return their replies, in order. Never sends anything twice.
 

@@ -393,6 +393,16 @@ def test_exit_status_of_the_command(open_sale: Sale):
     assert without_writer.stdout.startswith(f"{open_sale.slug} is not ready: 1 failure, ")
 
 
+def test_checks_leave_no_connection_behind(open_sale: Sale):
+    find(open_sale)
+    before = len(store.client().client_list())
+
+    for _ in range(5):
+        find(open_sale)
+
+    assert len(store.client().client_list()) == before
+
+
 def test_json_for_scripts(open_sale: Sale, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match="1"):
         call_command("preflight", open_sale.slug, "--json")
@@ -449,6 +459,7 @@ def test_who_may_change_the_sale_reads_the_preflight_in_the_admin(page_of: Calla
     assert "is not ready: 1 failure" in page
     assert "No order writer has looked at this sale for 5 s." in page
     assert "Start manage.py write_orders" in page
+    assert page.index("order writer</th>") < page.index("security.W009</th>") < page.index("Redis</th>")
     assert page.count('<th scope="row">') == len(preflight.run(Sale.objects.get)) > len(preflight.CHECKS)
 
 

@@ -234,7 +234,8 @@ def test_without_an_order_writer_the_orders_are_missed(server: WebServer, open_s
     found = by_name(rehearsal.rehearse(server.url))
 
     assert found["no drift"].verdict == "failure"
-    assert "purchases without order" in found["no drift"].reason
+    assert "purchases without order, like shopper-" in found["no drift"].reason
+    assert found["no drift"].remedy.startswith("Start manage.py write_orders")
     assert found["every unit sold"].verdict == "ok"
     assert trace() == before
 
