@@ -24,9 +24,8 @@ graceful_timeout = 8
 keepalive = 75
 loglevel = "warning"
 reload = settings.DEBUG
-reload_extra_files = [
-    str(path) for name in ("templates/**/*.html", "sales/lua/*.lua", "sales/locale/**/*.mo") for path in BASE_DIR.glob(name)
-]
+_READ_ONCE = "templates/**/*.html", "sales/lua/*.lua", "sales/locale/**/*.mo"
+reload_extra_files = [str(path) for name in _READ_ONCE for path in BASE_DIR.glob(name)]
 # By default it is in the home directory, where a second instance takes it from the first.
 control_socket_disable = True
 

@@ -14,6 +14,7 @@ from django.utils.html import format_html
 
 from sales import continuity, durability, pictures, publishing, store
 from sales.models import Order, Quarantine, Sale
+from sales.preflight_admin import PreflightAdmin
 
 admin.site.site_header = admin.site.site_title = "Flash sales"
 admin.site.index_title = "The operator's desk"
@@ -62,7 +63,7 @@ class SaleForm(forms.ModelForm):
 
 
 @admin.register(Sale)
-class SaleAdmin(admin.ModelAdmin):
+class SaleAdmin(PreflightAdmin):
     form = SaleForm
     list_display = ("name", "sold", "remaining", "total_stock", "starts_at", "ends_at", "paused", "state")
     search_fields = ("name", "slug")

@@ -83,6 +83,14 @@ async def find_sale(slug: str) -> snapshots.Snapshot:
     return sale
 
 
+async def find_shown_sale(slug: str) -> snapshots.Snapshot:
+    """Return a sale that has a page, which a rehearsal has not."""
+    sale = await find_sale(slug)
+    if sale.is_rehearsal:
+        raise Refused("no_sale")
+    return sale
+
+
 def read_shopper(user_id: object) -> str:
     try:
         return shoppers.normalise(user_id)

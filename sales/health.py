@@ -25,6 +25,18 @@ async def report() -> dict[str, Any]:
     return await _kept().get()
 
 
+def writer_blocking() -> dict[str, Any]:
+    """Return the order writer's entry of the report, for code that may block and has no loop."""
+
+    async def look() -> dict[str, Any]:
+        try:
+            return await _timed(_writer)
+        finally:
+            await store.close()
+
+    return asyncio.run(look())
+
+
 async def _look() -> dict[str, Any]:
     redis, writer, database = await asyncio.gather(_timed(_redis), _timed(_writer), _timed(_database))
     entries = {"redis": redis, "writer": writer, "database": database}

@@ -8,7 +8,7 @@ from django.template.loader import render_to_string
 from django.utils import translation
 
 from sales import directory, formats, languages, purchases, receipts, rendering, snapshots, store, words
-from sales.endpoints import Refused, endpoint, find_sale, read_shopper
+from sales.endpoints import Refused, endpoint, find_shown_sale, read_shopper
 from sales.origins import is_foreign
 from sales.outcomes import HTTP_STATUS
 from sales.refusals import refusal, uncached
@@ -21,7 +21,7 @@ MODULES = [f"sales/{name}.js" for name in ("announcements", "attempts", "clock",
 async def sale(request: HttpRequest, slug: str = "") -> HttpResponse:
     if request.method == "POST":
         return await _buy(request, slug)
-    found = await find_sale(slug)
+    found = await find_shown_sale(slug)
     return rendering.page(request, f"sales/{found.slug}/", lambda: render_to_string("sales/sale.html", _context(found)))
 
 
@@ -39,7 +39,7 @@ async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
     deadline = purchases.new_deadline()
     if is_foreign(request):
         raise Refused("forbidden")
-    found = await find_sale(slug)
+    found = await find_shown_sale(slug)
     typed = request.POST.get("userId", "")
     try:
         purchase = await purchases.buy(found.id, read_shopper(typed), deadline=deadline)

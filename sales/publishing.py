@@ -98,7 +98,37 @@ def standing(sale: Sale) -> Standing:
     )
 
 
+def stage(sale: Sale) -> None:
+    """Mirror a new sale that SQL keeps unpublished, for those who know its address: a rehearsal.
+
+    Raises store.RedisError.
+    """
+    _send(sale, sale.mirror() | {"published": 1, "is_rehearsal": 1})
+    store.client().hset(store.REHEARSALS, sale.slug, _line(sale))
+
+
+def unstage(sale: Sale) -> None:
+    """Close a rehearsal: from now on nobody finds it, and nothing of it is sold. Safe to repeat. Raises as `stage`."""
+    pipeline = store.client().pipeline(transaction=False)
+    pipeline.delete(store.key(sale.id, "config"))
+    pipeline.hdel(store.REHEARSALS, sale.slug)
+    pipeline.execute()
+
+
 def _mirror(sale: Sale) -> None:
+    outcome, sold = _send(sale, sale.mirror())
+    if outcome == b"below_sold":
+        raise BelowSold(sold, in_force=sold + (standing(sale).remaining_stock or 0))
+    if outcome == b"lost":
+        list_in_directory(sale)  # so that shoppers hear `unavailable`, not that there is no such sale
+        raise Lost(sale, sold)
+    if sale.first_published_at is None:
+        sale.first_published_at = timezone.now()
+        sale.save(update_fields=["first_published_at"])
+
+
+def _send(sale: Sale, config: dict[str, str | int]) -> tuple[bytes, int]:
+    """Run the script, and return its outcome and the units sold."""
     outcome, sold = store.run_script_blocking(
         "publish",
         [store.key(sale.id, name) for name in ("config", "stock", "purchases", "orders")],
@@ -109,17 +139,10 @@ def _mirror(sale: Sale) -> None:
             sale.orders.count(),
             store.run_id_blocking(),
             store.WRITERS,
-            *(word for pair in sale.mirror().items() for word in pair),
+            *(word for pair in config.items() for word in pair),
         ],
     )
-    if outcome == b"below_sold":
-        raise BelowSold(sold, in_force=sold + (standing(sale).remaining_stock or 0))
-    if outcome == b"lost":
-        list_in_directory(sale)  # so that shoppers hear `unavailable`, not that there is no such sale
-        raise Lost(sale, sold)
-    if sale.first_published_at is None:
-        sale.first_published_at = timezone.now()
-        sale.save(update_fields=["first_published_at"])
+    return outcome, sold
 
 
 def list_in_directory(sale: Sale) -> None:
@@ -131,6 +154,15 @@ def list_in_directory(sale: Sale) -> None:
     if sale.published:
         pipeline.hset(store.DIRECTORY, sale.slug, _line(sale))
     pipeline.execute()
+
+
+def is_listed(sale: Sale) -> bool:
+    """Return whether the directory has the sale's line as SQL would have it, which is none when it is not published.
+
+    Raises store.RedisError.
+    """
+    line = store.client().hget(store.DIRECTORY, sale.slug)
+    return line == (_line(sale).encode() if sale.published else None)
 
 
 def list_all(run_id: str) -> None:

@@ -39,6 +39,7 @@ class Snapshot(NamedTuple):
     total_stock: int
     paused: bool
     remaining_stock: int
+    is_rehearsal: bool = False
 
     def status(self, now_ms: int) -> str:
         if now_ms < self.starts_ms:
@@ -83,9 +84,10 @@ async def _find_open(slug: str) -> Snapshot | None:
 
 class _Reader:
     def __init__(self) -> None:
-        # The directory as Redis gave it at the last read, and what it means.
-        self._listings: list[bytes] = []
+        # The directory and the rehearsals as Redis gave them at the last read, and what they mean.
+        self._lines: list[list[bytes]] = []
         self._directory: dict[str, Listing] = {}
+        self._rehearsals: dict[str, Listing] = {}
         self._snapshots: dict[str, Snapshot | store.Unavailable] = {}
         # What Redis said of each open sale at the last read.
         self._replies: dict[str, tuple[bytes, list[bytes], bytes | None]] = {}
@@ -114,7 +116,7 @@ class _Reader:
             wanted = slug or self._current
             age_seconds = time.monotonic() - self._read_at
             is_new = self._read_at >= arrived
-            if wanted in self._directory:
+            if wanted in self._directory or wanted in self._rehearsals:
                 self._asked[wanted] = arrived
             elif is_new or age_seconds < REFRESH_AFTER_SECONDS:
                 return None
@@ -142,12 +144,9 @@ class _Reader:
         started = time.monotonic()
         try:
             async with asyncio.timeout(READ_WITHIN_SECONDS):
-                now, listings = await _read_directory()
-                if listings != self._listings:
-                    self._listings = listings
-                    self._directory = {
-                        slug: Listing(*map(int, line.split())) for slug, line in _pairs(listings).items()
-                    }
+                now, *lines = await _read_directory()
+                if lines != self._lines:
+                    self._lines, (self._directory, self._rehearsals) = lines, map(_directory, lines)
                 self._clock_ahead_seconds = int(now[0]) + int(now[1]) / 1e6 - time.monotonic()
                 self._current = current(self._directory, self.now_ms())
                 self._snapshots = await self._read_sales(self._wanted(started))
@@ -157,40 +156,38 @@ class _Reader:
 
     def _wanted(self, now: float) -> list[str]:
         self._asked = {slug: at for slug, at in self._asked.items() if now - at < FORGET_AFTER_SECONDS}
-        return [slug for slug in {*self._asked, self._current} if slug in self._directory]
+        return [slug for slug in {*self._asked, self._current} if slug in self._directory or slug in self._rehearsals]
 
     async def _read_sales(self, slugs: Iterable[str]) -> dict[str, Snapshot | store.Unavailable]:
         """Return each sale, or why it is closed."""
-        slugs = list(slugs)
-        commands = []
-        for slug in slugs:
-            sale_id = self._directory[slug].id
-            commands += [("HGETALL", store.key(sale_id, "config")), ("GET", store.key(sale_id, "stock"))]
+        sale_ids = {slug: (self._directory.get(slug) or self._rehearsals[slug]).id for slug in slugs}
+        kinds = ("HGETALL", "config"), ("GET", "stock")
+        commands = [(command, store.key(sale_id, name)) for sale_id in sale_ids.values() for command, name in kinds]
         run_id, *replies = await store.call(("ECHO", store.RUN_ID), *commands)
         found: dict[str, Snapshot | store.Unavailable] = {}
         replies_then, self._replies = self._replies, {}
-        for slug, config, stock in zip(slugs, replies[::2], replies[1::2], strict=True):
+        for (slug, sale_id), config, stock in zip(sale_ids.items(), replies[::2], replies[1::2], strict=True):
             reply = run_id, config, stock
             if reply == replies_then.get(slug):  # of many open sales, most have not changed in a tenth of a second
                 found[slug] = self._snapshots[slug]
-            elif reason := await _why_closed(self._directory[slug].id, _pairs(config), stock, run_id.decode()):
+            elif reason := await _why_closed(sale_id, _pairs(config), stock, run_id.decode()):
                 found[slug] = store.Unavailable(reason)
                 continue
             else:
-                found[slug] = _snapshot(self._directory[slug].id, _pairs(config), int(stock))
+                found[slug] = _snapshot(sale_id, _pairs(config), int(stock))
             self._replies[slug] = reply
         return found
 
 
-async def _read_directory() -> tuple[list[bytes], list[bytes]]:
-    """Return Redis's time, and the directory. When Redis has started again, it is made SQL's first."""
+async def _read_directory() -> list[list[bytes]]:
+    """Return Redis's time, its directory (made SQL's first, when Redis has started again), and the rehearsals."""
+    commands = ("TIME",), ("HGETALL", store.DIRECTORY), ("HGETALL", store.REHEARSALS)
     # The mark is read last: a directory that was emptied before it was read has none.
-    commands = ("TIME",), ("HGETALL", store.DIRECTORY), ("ECHO", store.RUN_ID), ("GET", store.CHECKED_RUN)
-    now, listings, run_id, checked_run = await store.call(*commands)
+    *found, run_id, checked_run = await store.call(*commands, ("ECHO", store.RUN_ID), ("GET", store.CHECKED_RUN))
     if checked_run != run_id:
         await asyncio.to_thread(_list_all, run_id.decode())
-        now, listings = await store.call(*commands[:2])
-    return now, listings
+        found = await store.call(*commands)
+    return found
 
 
 async def _why_closed(sale_id: int, config: dict[str, str], stock: bytes | None, run_id: str) -> str:
@@ -239,6 +236,10 @@ def _pairs(reply: list[bytes]) -> dict[str, str]:
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
+def _directory(reply: list[bytes]) -> dict[str, Listing]:
+    return {slug: Listing(*map(int, line.split())) for slug, line in _pairs(reply).items()}
+
+
 def _snapshot(sale_id: int, config: dict[str, str], stock: int) -> Snapshot:
     return Snapshot(
         id=sale_id,
@@ -248,6 +249,7 @@ def _snapshot(sale_id: int, config: dict[str, str], stock: int) -> Snapshot:
         total_stock=int(config["total_stock"]),
         paused=config["paused"] == "1",
         remaining_stock=stock,
+        is_rehearsal=config.get("is_rehearsal") == "1",
     )
 
 

@@ -21,6 +21,8 @@ from redis.retry import Retry
 from sales.per_loop import per_loop
 
 DIRECTORY = "{sales}:directory"
+# Of the same form: sales that are found by their address alone, and are in no list.
+REHEARSALS = "{sales}:rehearsals"
 # The run id of the server whose directory was last compared with SQL.
 CHECKED_RUN = "{sales}:checked_run"
 WRITERS = "writers"
@@ -107,6 +109,11 @@ async def _learn_run_id(connection: Any) -> None:
     await connection.send_command("INFO", "server")
     info = await connection.read_response()
     connection.run_id = info.partition(b"run_id:")[2].partition(b"\r")[0].decode()
+
+
+async def close() -> None:
+    """Close the connections of this loop, which ends before its process does."""
+    await _pool().disconnect()
 
 
 async def call(*commands: Command) -> list[Any]:

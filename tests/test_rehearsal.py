@@ -1,0 +1,327 @@
+"""The rehearsal: what it proves, what it finds, that nobody else sees it, and that nothing of it stays."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from django.conf import settings
+from django.utils import timezone
+from pytest_django import Settings
+
+from sales import crowd, publishing, rehearsal, store
+from sales.audit import audit
+from sales.findings import Finding
+from sales.models import Order, Quarantine, Sale
+from tests.conftest import MakeSale
+from tests.servers import RedisServer, WebServer, database_url, free_port
+from tests.writers import OrderWriter
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PROVEN = ["answers", "never oversold", "one per shopper", "every unit sold", "no drift", "no trace"]
+
+
+@pytest.fixture(autouse=True)
+def _small_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowd of 60 finds what one of 200 does, and sooner."""
+    monkeypatch.setattr(rehearsal, "SHOPPERS", 60)
+
+
+@pytest.fixture
+def writer(open_sale: Sale) -> Iterator[OrderWriter]:
+    with OrderWriter() as writer:
+        writer.wait_until_it_reads(open_sale)
+        yield writer
+
+
+@pytest.fixture
+def serve(static_files: None, redis_server: RedisServer) -> Iterator[Callable[..., WebServer]]:
+    """Start a web server with other settings, or another application."""
+    servers: list[WebServer] = []
+
+    def start(application: str = "flashsale.asgi:application", **environment: str) -> WebServer:
+        servers.append(WebServer({"PORT": str(free_port()), **environment}, application))
+        servers[-1].start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def by_name(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.name: finding for finding in findings}
+
+
+def trace() -> tuple[dict[bytes, bytes], list[tuple[int, str]], int, int]:
+    """Return all that Redis and SQL hold, but for what the order writer leaves in streams of real sales."""
+    keys = {key: store.client().dump(key) for key in store.client().scan_iter() if not key.endswith(b":orders")}
+    return keys, list(Sale.objects.values_list("id", "slug")), Order.objects.count(), Quarantine.objects.count()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come about"
+        time.sleep(0.01)
+
+
+def rehearsals() -> list[int]:
+    """Return the IDs of the rehearsals that Redis knows of."""
+    return [int(line.split()[0]) for line in store.client().hvals(store.REHEARSALS)]
+
+
+def is_selling() -> bool:
+    return any(store.client().hlen(store.key(sale_id, "purchases")) for sale_id in rehearsals())
+
+
+def staged(ends_in: timedelta = timedelta(minutes=2)) -> Sale:
+    """Make a rehearsal as a process leaves it that is killed."""
+    now = timezone.now()
+    slug = f"rehearsal-{'0123456789abcdef' * 2}"
+    sale = Sale.objects.create(
+        name="Rehearsal",
+        slug=slug,
+        total_stock=20,
+        published=False,
+        starts_at=now - timedelta(minutes=5),
+        ends_at=now + ends_in,
+    )
+    publishing.stage(sale)
+    return sale
+
+
+def test_a_rehearsal_proves_the_sale_and_leaves_no_trace(server: WebServer, open_sale: Sale, writer: OrderWriter):
+    before = trace()
+
+    found = rehearsal.rehearse(server.url)
+
+    assert [(finding.name, finding.verdict) for finding in found] == [(name, "ok") for name in PROVEN]
+    assert by_name(found)["never oversold"].reason == "20 orders of 20 units were told, and Redis holds 20."
+    assert trace() == before
+    assert audit(open_sale).drift == {}
+    assert writer.popen.poll() is None
+
+
+def test_nobody_finds_a_rehearsal_who_does_not_know_its_address(
+    http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None]
+):
+    make_sale(slug="real", starts_in=-3600)
+    sale = staged()
+    seen()
+
+    known = http.get(f"/api/sales/{sale.slug}/status")
+    current = http.get("/api/sale/status")
+    pages = [http.get("/"), http.get("/health"), http.get("/admin/login/")]
+
+    assert known.json()["status"] == "active"
+    assert current.json()["slug"] == "real"
+    assert http.get(f"/sales/{sale.slug}/").status_code == 404
+    assert http.post(f"/sales/{sale.slug}/", data={"userId": "ada"}).status_code == 404
+    assert not any(sale.slug in page.text for page in pages)
+    assert store.client().hkeys(store.DIRECTORY) == [b"real"]
+
+
+def test_without_any_sale_a_rehearsal_is_not_the_current_one(http: httpx.Client, db: None, seen: Callable[[], None]):
+    staged()
+    seen()
+
+    response = http.get("/api/sale/status")
+
+    assert (response.status_code, response.json()["code"]) == (404, "no_sale")
+
+
+def test_what_is_closed_is_not_found_any_more(http: httpx.Client, open_sale: Sale, seen: Callable[[], None]):
+    sale = staged()
+    seen()
+    address = f"/api/sales/{sale.slug}/purchase"
+    bought = http.post(address, json={"userId": "ada"})
+
+    publishing.unstage(sale)
+    seen()
+
+    assert bought.json()["code"] == "purchased"
+    assert http.post(address, json={"userId": "bob"}).json()["code"] == "no_sale"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_rehearsal_that_is_stopped_leaves_no_trace(
+    server: WebServer, open_sale: Sale, writer: OrderWriter, number: signal.Signals
+):
+    before = trace()
+    command = [sys.executable, "manage.py", "preflight", open_sale.slug, "--rehearse", "--address", server.url]
+    environment = {**os.environ, "DATABASE_URL": database_url()}
+    with subprocess.Popen(
+        command, cwd=settings.BASE_DIR, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for(is_selling)
+        process.send_signal(number)
+        printed, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert "The rehearsal was stopped: nothing is proven." in printed
+    assert "Nothing of the rehearsal is left in Redis and SQL." in printed
+    assert "Traceback" not in errors
+    assert trace() == before
+
+
+def test_what_a_killed_rehearsal_left_is_removed_by_the_next(server: WebServer, open_sale: Sale, writer: OrderWriter):
+    before = trace()
+    left = staged(ends_in=timedelta(seconds=-1))
+    store.client().xadd(store.key(left.id, "orders"), {"user_id": "ada", "remaining_stock": 19, "key_digest": ""})
+    wait_for(lambda: left.orders.exists())
+
+    rehearsal.rehearse(server.url)
+
+    assert trace() == before
+
+
+def test_a_rehearsal_that_is_under_way_is_left_alone(server: WebServer, open_sale: Sale, writer: OrderWriter):
+    other = staged()
+
+    found = rehearsal.rehearse(server.url)
+
+    assert {finding.verdict for finding in found} == {"ok"}
+    assert rehearsals() == [other.id]
+    assert publishing.standing(other).remaining_stock == 20
+    assert Sale.objects.filter(pk=other.pk).exists()
+
+
+def test_an_old_rehearsals_number_that_is_a_real_sales_now_is_no_reason_to_remove_that(
+    server: WebServer, open_sale: Sale, writer: OrderWriter
+):
+    store.client().hset(store.REHEARSALS, f"rehearsal-{'0' * 32}", f"{open_sale.id} 0 1")
+
+    rehearsal.rehearse(server.url)
+
+    assert publishing.standing(open_sale).is_mirrored(open_sale)
+    assert audit(open_sale).drift == {}
+    assert rehearsals() == []
+
+
+@pytest.mark.parametrize(
+    ("defect", "failed"),
+    [
+        ("oversells", {"never oversold", "no drift"}),
+        ("sells_twice", {"one per shopper", "no drift"}),
+        ("undersells", {"every unit sold"}),
+        ("forgets_the_stream", {"no drift"}),
+    ],
+)
+def test_a_defect_is_found(
+    serve: Callable[..., WebServer], open_sale: Sale, writer: OrderWriter, defect: str, failed: set[str]
+):
+    before = trace()
+    server = serve("tests.defective:application", DEFECT=defect)
+
+    found = rehearsal.rehearse(server.url)
+
+    assert failed <= {finding.name for finding in found if finding.verdict == "failure"}
+    assert by_name(found)["no trace"].verdict == "ok"
+    assert trace() == before
+
+
+def test_without_an_order_writer_the_orders_are_missed(server: WebServer, open_sale: Sale):
+    before = trace()
+
+    found = by_name(rehearsal.rehearse(server.url))
+
+    assert found["no drift"].verdict == "failure"
+    assert "purchases without order, like shopper-" in found["no drift"].reason
+    assert found["no drift"].remedy.startswith("Start manage.py write_orders")
+    assert found["every unit sold"].verdict == "ok"
+    assert trace() == before
+
+
+def test_the_limit_of_its_address_only_makes_it_wait(
+    serve: Callable[..., WebServer], open_sale: Sale, writer: OrderWriter
+):
+    server = serve(ADDRESS_RATE="100/s", USER_RATE="1/2s")
+
+    found = rehearsal.rehearse(server.url)
+
+    assert [finding.verdict for finding in found] == ["ok"] * len(PROVEN)
+
+
+def test_a_limit_that_lets_too_few_through_is_a_warning(
+    serve: Callable[..., WebServer], open_sale: Sale, writer: OrderWriter, monkeypatch: pytest.MonkeyPatch
+):
+    server = serve(ADDRESS_RATE="10/m", WEB_CONCURRENCY="1")
+    monkeypatch.setattr(crowd, "WITHIN_SECONDS", 1.0)
+
+    found = by_name(rehearsal.rehearse(server.url))
+
+    assert {finding.verdict for finding in found.values()} == {"ok", "warning"}
+    assert "higher ADDRESS_RATE" in found["answers"].remedy
+    assert "not every shopper was heard" in found["every unit sold"].reason
+
+
+def test_without_a_web_server(open_sale: Sale):
+    before = trace()
+
+    found = by_name(rehearsal.rehearse(f"http://127.0.0.1:{free_port()}"))
+
+    assert found["rehearsal"].verdict == "failure"
+    assert "No web server answers at http://127.0.0.1:" in found["rehearsal"].reason
+    assert "--address" in found["rehearsal"].remedy
+    assert found["no trace"].verdict == "ok"
+    assert trace() == before
+
+
+def test_a_web_server_on_other_data(
+    serve: Callable[..., WebServer], open_sale: Sale, tmp_path_factory: pytest.TempPathFactory
+):
+    server = serve(REDIS_URL=f"unix://{settings.VAR_DIR / 'redis.sock'}?db=1")
+
+    found = by_name(rehearsal.rehearse(server.url))
+
+    assert found["rehearsal"].verdict == "failure"
+    assert "REDIS_URL" in found["rehearsal"].remedy
+
+
+def test_a_web_server_that_serves_another_name_is_asked_by_it(
+    serve: Callable[..., WebServer], open_sale: Sale, writer: OrderWriter, settings: Settings
+):
+    port = free_port()
+    serve(PORT=str(port), ALLOWED_HOSTS="shop.example.com,127.0.0.1")
+    settings.PORT, settings.BIND, settings.ALLOWED_HOSTS = port, "0.0.0.0", ["shop.example.com"]
+
+    assert rehearsal._own_host() == "shop.example.com"
+    assert {finding.verdict for finding in rehearsal.rehearse()} == {"ok"}
+
+
+def test_a_redis_that_dies_half_way_is_cleaned_up_by_the_next(
+    server: WebServer, open_sale: Sale, writer: OrderWriter, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+):
+    before_in_sql = trace()[1:]
+    monkeypatch.setattr(crowd, "WITHIN_SECONDS", 2.0)
+
+    def kill() -> None:
+        wait_for(is_selling)
+        redis_server.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    broken = by_name(rehearsal.rehearse(server.url))
+    killer.join()
+    redis_server.start()
+    (left,) = rehearsals()
+    ended = datetime.now(UTC) - timedelta(seconds=1)
+    ((slug, _),) = store.client().hgetall(store.REHEARSALS).items()
+    store.client().hset(store.REHEARSALS, slug, f"{left} 0 {int(ended.timestamp() * 1000)}")
+
+    again = rehearsal.rehearse(server.url)
+
+    assert broken["rehearsal"].reason.startswith("The rehearsal broke off: ")
+    assert broken["no trace"].verdict == "failure"
+    assert "Something of the rehearsal stays" in broken["no trace"].reason
+    assert {finding.verdict for finding in again} == {"ok"}
+    assert trace()[1:] == before_in_sql
+    assert [key for key in store.client().scan_iter() if f"{{sale:{left}}}".encode() in key] == []
