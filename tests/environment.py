@@ -21,6 +21,8 @@ os.environ.update(
     DJANGO_ALLOW_ASYNC_UNSAFE="true",
 )
 # Empty rather than absent, so that a developer's .env does not lead the tests to a real server.
-os.environ.update(dict.fromkeys(("REDIS_URL", "PORT", "TRUSTED_PROXIES", "CSRF_TRUSTED_ORIGINS"), ""))
+os.environ.update(
+    dict.fromkeys(("REDIS_URL", "PORT", "TRUSTED_PROXIES", "CSRF_TRUSTED_ORIGINS", "HTTPS", "TIME_ZONE"), "")
+)
 # test_postgresql.py runs tests on a server of its own by this.
 os.environ["DATABASE_URL"] = os.environ.get("FLASHSALE_TEST_DATABASE_URL", "")
