@@ -32,14 +32,14 @@ class SaleAdmin(admin.ModelAdmin):
         ("What is sold", {"fields": ("name", "slug", "description", "image", ("display_price", "currency"))}),
         ("How many", {"fields": ("total_stock",)}),
         ("When", {"fields": ("starts_at", "ends_at")}),
-        ("Shown to shoppers", {"fields": ("state", "sold", "remaining", "mirror")}),
+        ("Shown to shoppers", {"fields": ("state", "mirror")}),
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Sale | None = None) -> Any:
         return self.fieldsets if obj else self.fieldsets[:-1]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Sale | None = None) -> tuple[str, ...]:
-        return ("state", "sold", "remaining", "mirror", *(("slug",) if obj and obj.first_published_at else ()))
+        return ("state", "mirror", *(("slug",) if obj and obj.first_published_at else ()))
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Sale | None:
         sale = super().get_object(request, object_id, from_field)

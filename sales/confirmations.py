@@ -27,7 +27,7 @@ class HowManyUnits(forms.Form):
         min_value=1,
         max_value=MOST_UNITS,
         help_text="They are added to the total, whatever it is by then.",
-        error_messages={"required": "Say how many units to add."},
+        error_messages={"required": "Say how many units to add.", "min_value": "Add one unit at least."},
     )
 
 

@@ -21,6 +21,11 @@ class SaleForm(forms.ModelForm):
     class Meta:
         model = Sale
         fields = "__all__"
+        help_texts = {
+            "name": "As shoppers read it.",
+            "description": "A few sentences under the name.",
+            "display_price": "Shown under the name; nothing is charged here. Without one, none is shown.",
+        }
         error_messages = {
             "name": {"required": "Say what is sold."},
             "total_stock": {"required": "Say how many units are for sale."},
@@ -34,6 +39,8 @@ class SaleForm(forms.ModelForm):
             zone = f"In the time zone {settings.TIME_ZONE}."
             saved = getattr(self.instance, name) if self.instance.pk else None
             self.fields[name].help_text = f"{zone} Now saved: {beside_utc(saved)}." if saved else zone
+            for widget, part in zip(self.fields[name].widget.widgets, ("date", "time"), strict=True):
+                widget.attrs["aria-label"] = f"{self.fields[name].label}, {part}"
         # The values that the operator saw; those that somebody has changed since are told from those typed here.
         self.seen = self.data.get("seen") or self._saved()
 

@@ -1,5 +1,7 @@
 """Fixtures: a real Redis, a real server, and sales in the states that tests need."""
 
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -11,6 +13,7 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 from django.utils import timezone
+from playwright.sync_api import Browser, sync_playwright
 
 from flashsale import embedded_redis
 from flashsale.supervisor import Process
@@ -22,6 +25,8 @@ from tests.servers import RedisServer, WebServer, free_port
 STALE_AFTER_SECONDS = 0.25
 
 MakeSale = Callable[..., Sale]
+
+CHROMIUM = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +62,18 @@ def server(redis_server: RedisServer, static_files: None, django_db_setup: None)
 def http(server: WebServer) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    if not CHROMIUM:
+        message = "no chromium on PATH; on Debian: apt install chromium"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_orders_are_filtered_by_sale_and_by_day(viewer: Client, make_sale: MakeS
     add_orders(two, 1, first=2 * 24 * 60)
 
     of_one = viewer.get(LIST, {"sale__id__exact": one.id}).content.decode()
-    day = {"purchased_at__year": 2026, "purchased_at__month": 2, "purchased_at__day": 16}
+    day: dict[str, str | int] = {"purchased_at__year": 2026, "purchased_at__month": 2, "purchased_at__day": 16}
     of_the_day = viewer.get(LIST, day).content.decode()
 
     assert "shopper-0@" in of_one
@@ -107,7 +107,7 @@ def test_the_export_holds_what_the_list_shows(viewer: Client, make_sale: MakeSal
     add_orders(two, 1, first=2)
 
     everything = viewer.get(EXPORT)
-    filtered = rows(viewer.get(EXPORT, {"sale__id__exact": two.id, "q": "shopper-2"}))
+    filtered = rows(viewer.get(f"{EXPORT}?sale__id__exact={two.id}&q=shopper-2"))
 
     assert everything["Content-Type"] == "text/csv; charset=utf-8"
     assert everything["Content-Disposition"].startswith('attachment; filename="orders-2')
