@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("static_files")
 LIST = "/admin/sales/order/"
 EXPORT = f"{LIST}export/"
 NOON = datetime(2026, 2, 14, 12, 0, 0, 120_000, tzinfo=UTC)
-LARGEST_GROWTH_BYTES = 32 * 1024 * 1024
+LARGEST_GROWTH_BYTES = 12 * 1024 * 1024
 
 
 @pytest.fixture
@@ -143,6 +143,7 @@ def test_other_cells_stay_as_they_are(cell: str):
 def test_a_hundred_thousand_orders_take_the_memory_of_a_page(viewer: Client, make_sale: MakeSale):
     sale = make_sale(stock=100_000)
     add_orders(sale, 100_000)
+    viewer.get(EXPORT)
 
     tracemalloc.start()
     lines = sum(chunk.count(b"\r\n") for chunk in viewer.get(EXPORT))
