@@ -19,6 +19,7 @@ from sales.sale_form import SaleForm
 admin.site.site_header = admin.site.site_title = "Flash sales"
 admin.site.index_title = "The operator's desk"
 
+# Django finds what this module registers, and what it imports for that.
 __all__ = ["OrderAdmin", "QuarantineAdmin", "SaleAdmin"]
 
 
@@ -63,11 +64,10 @@ class SaleAdmin(admin.ModelAdmin):
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         sale = context.get("original")
         if sale:
-            at = states.now()
             may_change = self.has_change_permission(request, sale)
-            context["state"] = states.state(sale, at)
+            context["state"] = states.state(sale)
             context["standing"] = states.standing_of(sale)
-            context["steps"] = desk.offered(sale, at) if may_change else []
+            context["steps"] = desk.offered(sale, states.seen_at(sale)) if may_change else []
         return super().render_change_form(request, context, *args, **kwargs)
 
     def view_on_site(self, sale: Sale) -> str | None:
@@ -120,7 +120,7 @@ class SaleAdmin(admin.ModelAdmin):
 
     @admin.display(description="Now")
     def state(self, sale: Sale) -> str:
-        state = states.state(sale, states.now())
+        state = states.state(sale)
         return format_html('<span class="sale-state" data-state="{}">{}</span>', state.word, state.line)
 
     @admin.display(description="Mirror")

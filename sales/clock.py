@@ -33,6 +33,12 @@ def beside_utc(moment: datetime) -> str:
     return f"{text} {settings.TIME_ZONE} ({utc.strftime('%H:%M:%S' if is_same_day else '%-d %b, %H:%M:%S')} UTC)"
 
 
+def from_redis(time: tuple[int, int]) -> datetime:
+    """Return Redis's TIME, seconds and microseconds, in the whole milliseconds in which sales start and end."""
+    seconds, microseconds = time
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds // 1000 * 1000)
+
+
 def to_ms(moment: datetime) -> int:
     """Return an aware datetime as milliseconds since 1970."""
     return round(moment.timestamp() * 1000)

@@ -64,7 +64,7 @@ def confirm(request: HttpRequest, model_admin: admin.ModelAdmin, sale_id: int, n
     if not model_admin.has_change_permission(request, sale):
         raise PermissionDenied
     # Read before anything is planned: a plan gives the sale its new values.
-    state = states.state(sale, states.now())
+    state = states.state(sale)
     form = _filled(request, step)
     changes: list[desk.Change] = []
     try:

@@ -14,6 +14,13 @@ from sales.clock import beside_utc
 from sales.models import Sale
 from sales.states import now
 
+NOT_IN_FORCE = (
+    "It is saved, but not in force: Redis cannot be reached. Nothing is sold until it is back; should only this server "
+    "have lost it, shoppers have the sale as it was. You need not repeat this: it takes effect when Redis is back. "
+    "See then that “Mirror” says “in Redis”."
+)
+_FLAGS = {"paused": ("selling", "paused"), "published": ("hidden from shoppers", "shown to shoppers")}
+
 
 class Refused(Exception):
     """The step makes no sense as the sale is now, for the reason and with the remedy that the message gives."""
@@ -192,13 +199,6 @@ def mirror(sale: Sale) -> Told:
     return Told(True, f"It is in force: {standing.sold} sold, {standing.remaining_stock} remaining.")
 
 
-NOT_IN_FORCE = (
-    "It is saved, but not in force: Redis cannot be reached. Nothing is sold until it is back; should only this server "
-    "have lost it, shoppers have the sale as it was. You need not repeat this: it takes effect when Redis is back. "
-    "See then that “Mirror” says “in Redis”."
-)
-
-
 def _label(name: str) -> str:
     label = str(Sale._meta.get_field(name).verbose_name)  # type: ignore[union-attr]
     return label[0].upper() + label[1:]
@@ -208,7 +208,7 @@ def described(name: str, value: Any) -> str:
     """Return a field's value as an operator reads it, with UTC beside each time."""
     if isinstance(value, datetime):
         return beside_utc(value)
-    if isinstance(value, bool):
-        words = {"paused": ("selling", "paused"), "published": ("hidden from shoppers", "shown to shoppers")}
-        return words[name][value]
-    return "empty" if value in (None, "") else str(value)
+    if name in _FLAGS:
+        return _FLAGS[name][value]
+    # A picture that the form takes away is False.
+    return "empty" if value is None or value is False or value == "" else str(value)

@@ -1,23 +1,27 @@
 """Mirror sales into Redis. Everything here may be repeated: the stock is computed from what is sold, never reset."""
 
 import logging
+from datetime import datetime
 from typing import NamedTuple
 
 from django.db import transaction
 from django.utils import timezone
 
 from sales import store
+from sales.clock import from_redis
 from sales.models import Sale
 
 log = logging.getLogger(__name__)
 
 
 class Standing(NamedTuple):
-    """What Redis holds of a sale: units sold, units free (None when unknown there), configuration (empty likewise)."""
+    """What Redis holds of a sale: units sold, units free (None when unknown there), configuration (empty likewise); and
+    when it was read, by Redis's clock."""
 
     sold: int
     remaining_stock: int | None
     config: dict[str, str]
+    read_at: datetime
 
     def is_mirrored(self, sale: Sale) -> bool:
         """Return whether Redis holds the sale as SQL has it."""
@@ -120,11 +124,15 @@ def standing(sale: Sale) -> Standing:
         pipeline.hlen(store.key(sale.id, "purchases"))
         pipeline.get(store.key(sale.id, "stock"))
         pipeline.hgetall(store.key(sale.id, "config"))
-        sold, stock, config = pipeline.execute()
+        pipeline.time()
+        sold, stock, config, time = pipeline.execute()
     except store.RedisError as error:
         raise store.Unavailable(str(error)) from error
     return Standing(
-        sold, None if stock is None else int(stock), {name.decode(): value.decode() for name, value in config.items()}
+        sold,
+        None if stock is None else int(stock),
+        {name.decode(): value.decode() for name, value in config.items()},
+        from_redis(time),
     )
 
 

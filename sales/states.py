@@ -1,12 +1,13 @@
 """How a sale is right now, as an operator reads it."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from django.utils import timezone
 from django.utils.timesince import timesince, timeuntil
 
 from sales import continuity, publishing, store
+from sales.clock import from_redis
 from sales.models import Sale
 
 NO_REDIS = "Redis cannot be reached"
@@ -20,12 +21,11 @@ class State(NamedTuple):
 
 
 def now() -> datetime:
-    """Return Redis's time, by which sales start and end, in whole milliseconds; this machine's while Redis is away."""
+    """Return Redis's time, by which sales start and end; this machine's while Redis is away."""
     try:
-        seconds, microseconds = store.client().time()
+        return from_redis(store.client().time())
     except store.RedisError:
         return timezone.now()
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds // 1000 * 1000)
 
 
 def standing_of(sale: Sale) -> publishing.Standing | None:
@@ -38,9 +38,15 @@ def standing_of(sale: Sale) -> publishing.Standing | None:
     return sale._standing  # type: ignore[attr-defined]
 
 
-def state(sale: Sale, at: datetime) -> State:
-    """Return how the sale is for shoppers at that moment."""
+def seen_at(sale: Sale) -> datetime:
+    """Return the moment of which `standing_of` tells."""
     standing = standing_of(sale)
+    return standing.read_at if standing else timezone.now()
+
+
+def state(sale: Sale) -> State:
+    """Return how the sale is for shoppers."""
+    standing, at = standing_of(sale), seen_at(sale)
     if not sale.published:
         return State("hidden", "Hidden from shoppers")
     if standing is None:

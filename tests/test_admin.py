@@ -107,6 +107,18 @@ def test_the_history_tells_who_changed_what_from_what_to_what(operator: Client):
     assert "operator" in history
 
 
+def test_a_picture_that_is_taken_away_is_in_the_history(operator: Client):
+    sale = add_published(operator)
+    Sale.objects.filter(pk=sale.pk).update(image="products/widget.png")
+
+    change(operator, sale, **{"image-clear": "on", "display_price": "0.00"})
+
+    history = operator.get(f"{LIST}{sale.id}/history/").content.decode()
+    assert "Image: products/widget.png → empty" in history
+    assert "Price: 49.00 → 0.00" in history
+    assert not Sale.objects.get().image
+
+
 def test_what_others_change_while_the_form_is_open_stays(operator: Client):
     sale = add_published(operator)
     seen_then = seen(operator, sale)
