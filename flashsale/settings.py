@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
+from zoneinfo import ZoneInfo
 
 import dj_database_url
 from csp.constants import NONE, SELF
@@ -62,6 +63,14 @@ def words(value: str) -> list[str]:
     return [word.strip() for word in value.split(",") if word.strip()]
 
 
+def time_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (LookupError, OSError, ValueError):
+        raise ValueError(f"{value!r} is not a time zone; they are named like Europe/Zurich") from None
+    return value
+
+
 def networks(value: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
     return [ipaddress.ip_network(word) for word in words(value)]
 
@@ -88,6 +97,16 @@ SECRET_KEY_FALLBACKS = read("SECRET_KEY_FALLBACKS", words, ",")
 ALLOWED_HOSTS = read("ALLOWED_HOSTS", words)
 TRUSTED_PROXIES = read("TRUSTED_PROXIES", networks, ",")
 CSRF_TRUSTED_ORIGINS = read("CSRF_TRUSTED_ORIGINS", words, ",")
+
+# Served over HTTPS, by the proxy in front of us: sessions travel over nothing else.
+HTTPS = read("HTTPS", flag, "off") and not DEBUG
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+# Who has signed in works for a day, not for ever, and not on after the browser is closed.
+SESSION_COOKIE_AGE = 12 * 3600
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 
 BIND = read("BIND", str, "0.0.0.0")
 PORT = read("PORT", port, "8000")
@@ -189,7 +208,8 @@ CONTENT_SECURITY_POLICY = {
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("de", _("German"))]
 LOCALE_PATHS = [BASE_DIR / "sales" / "locale"]
-TIME_ZONE = "UTC"
+# What operators type and read in the admin. Shoppers, scripts and files get UTC.
+TIME_ZONE = read("TIME_ZONE", time_zone, "UTC")
 USE_TZ = True
 
 WHITENOISE_USE_FINDERS = DEBUG

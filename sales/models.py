@@ -65,6 +65,11 @@ class Sale(models.Model):
         help_text="Names this sale's data in Redis; new when restored.",
     )
     first_published_at = models.DateTimeField(null=True, editable=False)
+    mirror_due = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="Changed, and Redis has not taken it yet: the order writer publishes it.",
+    )
 
     class Meta:
         ordering = ["-starts_at"]

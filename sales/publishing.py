@@ -1,20 +1,27 @@
 """Mirror sales into Redis. Everything here may be repeated: the stock is computed from what is sold, never reset."""
 
+import logging
+from datetime import datetime
 from typing import NamedTuple
 
 from django.db import transaction
 from django.utils import timezone
 
 from sales import store
+from sales.clock import from_redis
 from sales.models import Sale
+
+log = logging.getLogger(__name__)
 
 
 class Standing(NamedTuple):
-    """What Redis holds of a sale: units sold, units free (None when unknown there), configuration (empty likewise)."""
+    """What Redis holds of a sale: units sold, units free (None when unknown there), configuration (empty likewise); and
+    when it was read, by Redis's clock."""
 
     sold: int
     remaining_stock: int | None
     config: dict[str, str]
+    read_at: datetime
 
     def is_mirrored(self, sale: Sale) -> bool:
         """Return whether Redis holds the sale as SQL has it."""
@@ -60,7 +67,34 @@ def publish(sale: Sale) -> Standing:
             list_in_directory(sale)
         except store.RedisError as error:
             raise store.Unavailable(str(error)) from error
+        if sale.mirror_due:
+            sale.mirror_due = False
+            sale.save(update_fields=["mirror_due"])
     return standing(sale)
+
+
+def catch_up() -> int:
+    """Publish the sales whose last change Redis has not taken, and return how many; the order writer does it once a
+    second, so that SQL and Redis agree in the end, whoever died or was away in between.
+
+    Safe to repeat. A sale that Redis has lost waits for restore_sale. Raises store.Unavailable.
+    """
+    done = 0
+    for sale in Sale.objects.filter(mirror_due=True):
+        try:
+            publish(sale)
+            done += 1
+        except BelowSold as reason:
+            keep_total_in_force(sale, reason)
+            log.warning("%s: %s Its total stock stays %s.", sale.slug, reason, reason.in_force)
+        except Lost:
+            continue
+    return done
+
+
+def keep_total_in_force(sale: Sale, reason: BelowSold) -> None:
+    """Give SQL back the total that Redis goes on with, unless somebody has set another one since."""
+    Sale.objects.filter(pk=sale.pk, total_stock=sale.total_stock).update(total_stock=reason.in_force, mirror_due=True)
 
 
 def lock(sale: Sale) -> None:
@@ -90,11 +124,15 @@ def standing(sale: Sale) -> Standing:
         pipeline.hlen(store.key(sale.id, "purchases"))
         pipeline.get(store.key(sale.id, "stock"))
         pipeline.hgetall(store.key(sale.id, "config"))
-        sold, stock, config = pipeline.execute()
+        pipeline.time()
+        sold, stock, config, time = pipeline.execute()
     except store.RedisError as error:
         raise store.Unavailable(str(error)) from error
     return Standing(
-        sold, None if stock is None else int(stock), {name.decode(): value.decode() for name, value in config.items()}
+        sold,
+        None if stock is None else int(stock),
+        {name.decode(): value.decode() for name, value in config.items()},
+        from_redis(time),
     )
 
 
@@ -118,7 +156,7 @@ def unstage(sale: Sale) -> None:
 def _mirror(sale: Sale) -> None:
     outcome, sold = _send(sale, sale.mirror())
     if outcome == b"below_sold":
-        raise BelowSold(sold, in_force=sold + (standing(sale).remaining_stock or 0))
+        raise BelowSold(sold, in_force=max(sold, int(standing(sale).config["total_stock"])))
     if outcome == b"lost":
         list_in_directory(sale)  # so that shoppers hear `unavailable`, not that there is no such sale
         raise Lost(sale, sold)

@@ -23,7 +23,17 @@ os.environ.update(
 # Empty rather than absent, so that a developer's .env does not lead the tests to a real server.
 os.environ.update(
     dict.fromkeys(
-        ("REDIS_URL", "PORT", "TRUSTED_PROXIES", "CSRF_TRUSTED_ORIGINS", "MEDIA_STORAGE", "SECRET_KEY_FALLBACKS"), ""
+        (
+            "REDIS_URL",
+            "PORT",
+            "TRUSTED_PROXIES",
+            "CSRF_TRUSTED_ORIGINS",
+            "MEDIA_STORAGE",
+            "SECRET_KEY_FALLBACKS",
+            "HTTPS",
+            "TIME_ZONE",
+        ),
+        "",
     )
 )
 # test_postgresql.py runs tests on a server of its own by this.

@@ -107,6 +107,20 @@ MUTANTS = {
     "a Redis that lost data is published to": Mutant(
         ((PUBLISH, "or sold < tonumber(ARGV[4]) then return", "and false then return"),), "tests/test_publishing.py"
     ),
+    "an operator's step is taken from the sale as it was": Mutant(
+        (("sales/desk.py", "        publishing.lock(sale)\n", ""),), "tests/test_desk.py"
+    ),
+    "a form takes back what others have changed": Mutant(
+        (("sales/sale_form.py", "            if _text(saved) == seen[name]:", "            if True:"),),
+        "tests/test_admin.py",
+    ),
+    "a change that Redis did not take is forgotten": Mutant(
+        (("sales/desk.py", "        sale.mirror_due = True\n", ""),), "tests/test_desk.py"
+    ),
+    "an export holds formulas": Mutant(
+        (("sales/exports.py", "if cell.startswith(_FORMULA_STARTS) else cell", "if False else cell"),),
+        "tests/test_order_admin.py",
+    ),
     "entries are acknowledged before the commit": Mutant(
         (
             (

@@ -19,7 +19,10 @@ from tests.servers import RedisServer
 # The tests that touch the database, as far as its kind can matter.
 FILES = [
     f"tests/test_{name}.py"
-    for name in ("orders", "audit", "publishing", "commands", "admin", "continuity", "model", "shoppers")
+    for name in (
+        *("orders", "audit", "publishing", "commands", "continuity", "model", "shoppers"),
+        *("admin", "desk", "desk_race", "order_admin", "roles"),
+    )
 ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, close_old_connections
 
-from sales import orders, store
+from sales import orders, publishing, store
 
 RETRY_SECONDS = 0.5
 IDLE_SECONDS = 0.2
@@ -53,7 +53,7 @@ class Command(BaseCommand):
             try:
                 stored = orders.run_once(consumer)
                 self._tidy()
-            except (store.RedisError, DatabaseError) as error:
+            except (store.RedisError, store.Unavailable, DatabaseError) as error:
                 if not is_failing:
                     log.warning("orders wait in Redis until this ends: %s", error)
                 is_failing = True
@@ -69,6 +69,7 @@ class Command(BaseCommand):
     def _tidy(self) -> None:
         if time.monotonic() - self.tidied_at > TIDY_EVERY_SECONDS:
             orders.tidy()
+            publishing.catch_up()
             self.tidied_at = time.monotonic()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

@@ -1,0 +1,97 @@
+"""What happened: orders, and entries that could not become orders. It is read here, and exported, never edited."""
+
+from datetime import UTC
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import PermissionDenied
+from django.db import models
+from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+
+from sales import exports, store
+from sales.clock import beside_utc
+from sales.models import Order, Quarantine
+from sales.states import NO_REDIS
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False
+
+
+@admin.register(Order)
+class OrderAdmin(ReadOnlyAdmin):
+    list_display = ("order_id", "user_id", "sale", "purchased")
+    list_filter = ("sale",)
+    list_select_related = ("sale",)
+    search_fields = ("user_id", "order_id")
+    date_hierarchy = "purchased_at"
+    # To count a million orders for "of 1,000,000" costs more than to show the page.
+    show_full_result_count = False
+    fieldsets = (
+        ("Who bought what", {"fields": ("order_id", "user_id", "sale_page", "purchased")}),
+        ("How it was decided", {"fields": ("unit", "key", "in_redis")}),
+    )
+
+    def get_urls(self) -> list[URLPattern]:
+        export = self.admin_site.admin_view(self.export_view)
+        return [path("export/", export, name="sales_order_export"), *super().get_urls()]
+
+    def export_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Return the orders that the list shows under the same query, all of them, as CSV."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        try:
+            orders = self.get_changelist_instance(request).queryset
+        except IncorrectLookupParameters:
+            return HttpResponseRedirect(reverse("admin:sales_order_changelist"))
+        name = f"orders-{timezone.now().astimezone(UTC):%Y%m%dT%H%M%SZ}.csv"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+        return StreamingHttpResponse(exports.lines(orders), content_type="text/csv; charset=utf-8", headers=headers)
+
+    @admin.display(description="Purchased", ordering="purchased_at")
+    def purchased(self, order: Order) -> str:
+        return beside_utc(order.purchased_at)
+
+    @admin.display(description="Sale")
+    def sale_page(self, order: Order) -> str:
+        return format_html('<a href="{}">{}</a>', reverse("admin:sales_sale_change", args=[order.sale_id]), order.sale)
+
+    @admin.display(description="Unit")
+    def unit(self, order: Order) -> str:
+        return (
+            "1 unit was left after it" if order.remaining_stock == 1 else f"{order.remaining_stock} were left after it"
+        )
+
+    @admin.display(description="Idempotency key")
+    def key(self, order: Order) -> str:
+        if not order.key_digest:
+            return "bought without one"
+        return f"bought with one, whose digest is {order.key_digest}: a repeat with it gets the same answer"
+
+    @admin.display(description="Redis")
+    def in_redis(self, order: Order) -> str:
+        """Return whether Redis, which decided the purchase, still says the same."""
+        try:
+            purchase: Any = store.client().hget(store.key(order.sale_id, "purchases"), order.user_id)
+        except store.RedisError:
+            return f"{NO_REDIS}: ask again when it is back"
+        if purchase and purchase.decode().partition(" ")[0] == order.order_id:
+            return "holds the same purchase"
+        return f"does not hold this purchase: run manage.py audit_sale {order.sale.slug}"
+
+
+@admin.register(Quarantine)
+class QuarantineAdmin(ReadOnlyAdmin):
+    list_display = ("entry_id", "sale", "reason", "set_aside_at")
+    list_filter = ("sale",)

@@ -1,0 +1,139 @@
+"""The form in which an operator prepares a sale."""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib.admin.widgets import AdminFileWidget
+from django.core.files.uploadedfile import UploadedFile
+from django.utils import timezone
+
+from sales import pictures
+from sales.clock import beside_utc
+from sales.desk import Change, described
+from sales.models import Sale
+from sales.states import now, standing_of
+
+# What a copy of a sale has in common with it.
+COPIED = ("name", "description", "display_price", "currency", "total_stock")
+
+
+class SaleForm(forms.ModelForm):
+    class Meta:
+        model = Sale
+        fields = "__all__"
+        # What a picture is, `pictures` says, and in words that help.
+        field_classes = {"image": forms.FileField}
+        widgets = {"image": AdminFileWidget({"accept": "image/jpeg,image/png,image/webp"})}
+        help_texts = {
+            "name": "As shoppers read it.",
+            "description": "A few sentences under the name.",
+            "display_price": "Shown under the name; nothing is charged here. Without one, none is shown.",
+        }
+        error_messages = {
+            "name": {"required": "Say what is sold."},
+            "total_stock": {"required": "Say how many units are for sale."},
+            "starts_at": {"required": "Say when the sale starts."},
+            "ends_at": {"required": "Say when the sale ends."},
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        for name in {"starts_at", "ends_at"} & self.fields.keys():
+            zone = f"In the time zone {settings.TIME_ZONE}."
+            saved = getattr(self.instance, name) if self.instance.pk else None
+            self.fields[name].help_text = f"{zone} Now saved: {beside_utc(saved)}." if saved else zone
+            for widget, part in zip(self.fields[name].widget.widgets, ("date", "time"), strict=True):
+                widget.attrs["aria-label"] = f"{self.fields[name].label}, {part}"
+        # The values that the operator saw; those that somebody has changed since are told from those typed here.
+        self.seen = self.data.get("seen") or self._saved()
+
+    def clean_image(self) -> Any:
+        """Return the name of the widest rendition of an upload; `False` when the picture is to go."""
+        upload = self.cleaned_data["image"]
+        if not isinstance(upload, UploadedFile):
+            self.renditions: list[pictures.Stored] = self.instance.renditions if upload else []
+            return upload
+        try:
+            self.renditions = pictures.store(pictures.render(upload))
+        except pictures.BadPicture as error:
+            raise forms.ValidationError(str(error)) from None
+        return self.renditions[-1]["name"]
+
+    def clean(self) -> dict[str, Any]:
+        super().clean()
+        if self.instance.pk:
+            self._keep_what_others_changed()
+            self._keep_what_is_sold()
+        starts_at, ends_at = self.cleaned_data.get("starts_at"), self.cleaned_data.get("ends_at")
+        if "ends_at" in self.changed_data and starts_at and ends_at and starts_at < ends_at <= now():
+            self.add_error("ends_at", "This time is over already: choose a later end. A sale that runs has “End now”.")
+        return self.cleaned_data
+
+    def save(self, commit: bool = True) -> Sale:
+        self.instance.renditions = self.renditions
+        return super().save(commit)
+
+    def _keep_what_is_sold(self) -> None:
+        """Refuse a total below the units sold, and another price than receipts show."""
+        sold = units_sold(self.instance)
+        if self.cleaned_data.get("total_stock", sold) < sold:
+            self.add_error("total_stock", f"{sold} units are sold already: set {sold} or more.")
+        if sold and {"display_price", "currency"} & set(self.changed_data):
+            price = Sale.objects.get(pk=self.instance.pk).price_text() or "no price"
+            self.add_error("display_price", f"{sold} units are sold already: keep {price}, or make a sale of its own.")
+
+    def changes(self) -> list[Change]:
+        """Return what was typed that differs from what was saved."""
+        return [
+            Change(str(self.fields[name].label), described(name, self.initial.get(name)), described(name, value))
+            for name, value in self.cleaned_data.items()
+            if _text(value) != _text(self.initial.get(name))
+        ]
+
+    def _keep_what_others_changed(self) -> None:
+        """Leave alone what somebody else has changed meanwhile, and ask again where both have."""
+        seen = self._values_seen()
+        for name in self.cleaned_data.keys() & seen.keys():
+            saved, typed = getattr(self.instance, name), self.cleaned_data[name]
+            if _text(saved) == seen[name]:
+                continue
+            if _text(typed) == seen[name]:
+                self.cleaned_data[name] = saved
+            else:
+                words = f"Somebody changed this to {described(name, saved)} while you had this page open. "
+                self.add_error(name, words + "Check what you typed, and save again.")
+        self.seen = self._saved()
+
+    def _values_seen(self) -> dict[str, str]:
+        try:
+            seen = json.loads(self.seen)
+        except ValueError:
+            return {}
+        return seen if isinstance(seen, dict) else {}
+
+    def _saved(self) -> str:
+        names = [name for name in self.fields if name != "image"] if self.instance.pk else []
+        return json.dumps({name: _text(getattr(self.instance, name)) for name in names})
+
+
+def copy_of(sale: Sale) -> dict[str, Any]:
+    """Return the first values of a form for a sale like that one, at the same time of the next day that is free."""
+    starts_at = timezone.localtime(sale.starts_at).replace(microsecond=0)
+    days = max(1, (now() - sale.starts_at).days + 1)
+    starts_at = starts_at + timedelta(days=days)  # by the operators' wall clock, whatever summer time does
+    values = {name: getattr(sale, name) for name in COPIED}
+    return {**values, "starts_at": starts_at, "ends_at": starts_at + (sale.ends_at - sale.starts_at)}
+
+
+def units_sold(sale: Sale) -> int:
+    standing = standing_of(sale)
+    return max(standing.sold if standing else 0, sale.orders.count())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return str(value.astimezone(timezone.get_current_timezone()).replace(microsecond=0))
+    return "" if value is None else str(value).replace("\r\n", "\n")
