@@ -36,7 +36,7 @@ def status(address: str, host: str, slug: str) -> dict[str, Any]:
     try:
         response = _get_patiently(_url(address, slug, "status"), _headers(host))
         body = response.json()
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Refused(
             f"No web server answers at {address}: {error}.", "Start it, or say where it is: --address."
         ) from None
@@ -115,7 +115,7 @@ async def _ask(
         response = await client.post(url, json={"userId": user_id}, headers=headers)
         body = response.json()
         code, order_id = body["code"], body.get("orderId", "")
-    except (httpx.HTTPError, ValueError, KeyError):
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return "no_answer", "", 1.0
     if response.status_code not in TRY_AGAIN:
         return code, order_id, None

@@ -151,6 +151,16 @@ def test_what_is_closed_is_not_found_any_more(http: httpx.Client, open_sale: Sal
     assert http.post(address, json={"userId": "bob"}).json()["code"] == "no_sale"
 
 
+def test_to_publish_every_sale_neither_lists_a_rehearsal_nor_ends_it(open_sale: Sale):
+    sale = staged()
+
+    publishing.publish_all()
+
+    assert store.client().hkeys(store.DIRECTORY) == [open_sale.slug.encode()]
+    assert rehearsals() == [sale.id]
+    assert publishing.standing(sale).config["published"] == "1"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_rehearsal_that_is_stopped_leaves_no_trace(
     server: WebServer, open_sale: Sale, writer: OrderWriter, number: signal.Signals
@@ -263,13 +273,14 @@ def test_a_limit_that_lets_too_few_through_is_a_warning(
     assert "not every shopper was heard" in found["every unit sold"].reason
 
 
-def test_without_a_web_server(open_sale: Sale):
-    before = trace()
+@pytest.mark.parametrize("address", ["http://127.0.0.1:{port}", "localhost:{port}", "http://localhost:port"])
+def test_without_a_web_server(open_sale: Sale, address: str):
+    before, address = trace(), address.format(port=free_port())
 
-    found = by_name(rehearsal.rehearse(f"http://127.0.0.1:{free_port()}"))
+    found = by_name(rehearsal.rehearse(address))
 
     assert found["rehearsal"].verdict == "failure"
-    assert "No web server answers at http://127.0.0.1:" in found["rehearsal"].reason
+    assert f"No web server answers at {address}: " in found["rehearsal"].reason
     assert "--address" in found["rehearsal"].remedy
     assert found["no trace"].verdict == "ok"
     assert trace() == before
