@@ -2,13 +2,18 @@
 
 import asyncio
 import html
+import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
+from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
@@ -17,11 +22,13 @@ from django.utils import timezone
 from sales import desk, publishing, purchases, store
 from sales.models import MOST_UNITS, Sale
 from tests.conftest import MakeSale
-from tests.servers import RedisServer, WebServer
+from tests.servers import RedisServer, WebServer, database_url
 
 pytestmark = [pytest.mark.usefixtures("static_files"), pytest.mark.django_db(transaction=True)]
 
 IN_FORCE_WITHIN_SECONDS = 1.0
+# The writer has to start first, on a busy machine.
+MIRRORED_WITHIN_SECONDS = 15.0
 DATETIME_LOCAL = "%Y-%m-%dT%H:%M"
 
 
@@ -303,6 +310,25 @@ def test_what_a_dead_process_left_behind_is_mirrored(open_sale: Sale):
     publishing.catch_up()
 
     assert buy(open_sale, "ada") == "paused"
+
+
+@pytest.fixture
+def order_writer(redis_server: RedisServer) -> Iterator[None]:
+    command = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), "write_orders"]
+    writer = subprocess.Popen(command, env={**os.environ, "DATABASE_URL": database_url()})
+    yield
+    writer.terminate()
+    writer.wait(timeout=15)
+
+
+def test_the_order_writer_sees_to_it(open_sale: Sale, order_writer: None):
+    olga = User.objects.create_superuser("olga")
+    desk.take(open_sale, desk.STEPS["pause"], {}, olga)
+
+    taken_at = time.monotonic()
+    while publishing.standing(open_sale).config["paused"] != "1":
+        assert time.monotonic() - taken_at < MIRRORED_WITHIN_SECONDS
+        time.sleep(0.05)
 
 
 def test_a_lost_sale_waits_for_its_restoration(open_sale: Sale):
