@@ -114,7 +114,7 @@ def test_a_picture_that_is_taken_away_is_in_the_history(operator: Client):
     change(operator, sale, **{"image-clear": "on", "display_price": "0.00"})
 
     history = operator.get(f"{LIST}{sale.id}/history/").content.decode()
-    assert "Image: products/widget.png → empty" in history
+    assert "Picture: products/widget.png → empty" in history
     assert "Price: 49.00 → 0.00" in history
     assert not Sale.objects.get().image
 
@@ -227,7 +227,7 @@ def test_units_sold_while_the_form_was_saved_keep_the_total_that_is_in_force(
 
 @pytest.mark.parametrize("changes", [{"display_price": "39.00"}, {"display_price": ""}, {"currency": "USD"}])
 def test_the_price_is_fixed_once_a_unit_is_sold(operator: Client, changes: dict[str, str]):
-    sale = add(operator)
+    sale = add_published(operator)
     change(operator, sale, **changes)
     assert Sale.objects.get().price_text() != "49.00 EUR"
     change(operator, sale)

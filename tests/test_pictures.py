@@ -262,7 +262,11 @@ def upload_of(content: BytesIO, name: str = "photo.jpg") -> SimpleUploadedFile:
 def add(operator: Client, picture: BytesIO) -> Sale:
     response = operator.post(f"{LIST}add/", form(image=upload_of(picture)))
     assert response.status_code == 302, response.context["adminform"].form.errors
-    return Sale.objects.latest("id")
+    sale = Sale.objects.latest("id")
+    sale.published = True
+    sale.save()
+    publishing.publish(sale)
+    return sale
 
 
 def test_a_picture_is_uploaded_and_mirrored(operator: Client, media: Path):
