@@ -11,7 +11,7 @@ HTTPS_IDS = [
     f"security.{name}" for name in ("W004", "W005", "W008", "W010", "W011", "W012", "W015", "W016", "W017", "W021")
 ]
 REMEDIES = {
-    **dict.fromkeys(HTTPS_IDS, "Set it in flashsale/settings.py once every page is served over HTTPS."),
+    **dict.fromkeys(HTTPS_IDS, "Set HTTPS=on, once a proxy serves every page over HTTPS."),
     "security.W009": "Set SECRET_KEY to the output of: python -c 'import secrets; print(secrets.token_urlsafe(48))'",
     "security.W018": "Set DEBUG=off.",
     "security.W020": "Set ALLOWED_HOSTS to the host names that shoppers type.",
