@@ -83,14 +83,8 @@ def takes_gzip(accept_encoding: str) -> bool:
 
 def _made(content: bytes, language: str) -> Page:
     etag = etag_of(content)
-    headers = {
-        **HEADERS,
-        "Content-Type": HTML,
-        "Content-Language": language,
-        "Cache-Control": "public, max-age=1",
-        "Vary": "Accept-Encoding, Accept-Language",
-    }
     compressed = gzip.compress(content, GZIP_LEVEL, mtime=0)
+    headers = {"Content-Type": HTML, "Content-Language": language}
     return Page(
         time.monotonic(),
         _version(content, etag, headers),
@@ -98,9 +92,15 @@ def _made(content: bytes, language: str) -> Page:
     )
 
 
-def _version(content: bytes, etag: str, headers: dict[str, str]) -> Version:
-    headers = {**headers, "ETag": etag}
-    return Version(etag, Answer(content, 200, headers), Answer(b"", 304, headers))
+def _version(content: bytes, etag: str, content_headers: dict[str, str]) -> Version:
+    """Make both responses. Some clients unpack the empty 304, too, if it says that it is packed."""
+    headers = {
+        **HEADERS,
+        "Cache-Control": "public, max-age=1",
+        "ETag": etag,
+        "Vary": "Accept-Encoding, Accept-Language",
+    }
+    return Version(etag, Answer(content, 200, {**headers, **content_headers}), Answer(b"", 304, headers))
 
 
 @per_loop

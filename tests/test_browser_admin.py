@@ -18,12 +18,12 @@ def test_an_operator_adds_a_sale(visitor: Visitor):
 
     page.get_by_label("Product name").fill("Linen Apron")
     page.get_by_label("Total stock").fill("10")
-    page.locator("#id_starts_at_0").fill("2026-02-14")
-    page.locator("#id_starts_at_1").fill("10:00:00")
-    page.get_by_role("link", name="Today").last.click()
-    page.get_by_role("link", name="Now").last.click()
+    page.get_by_role("link", name="Today").first.click()
+    page.get_by_role("link", name="Now").first.click()
+    page.locator("#id_ends_at_0").fill("2126-02-14")
+    page.locator("#id_ends_at_1").fill("10:00:00")
     page.get_by_role("button", name="Save", exact=True).click()
 
-    expect(page.get_by_text("was added successfully")).to_be_visible()
+    expect(page.get_by_text("Linen Apron is saved")).to_be_visible()
     assert Sale.objects.get().slug == "linen-apron"
     assert visitor.errors == []  # among them what the policy refuses
