@@ -21,8 +21,10 @@ run: $(VENV)/.installed  ## set everything up, and open the sale on PORT (8000)
 dev: $(VENV)/.installed  ## as run, with DEBUG and reload on change
 	@DEBUG=on exec $(BIN)/python -m flashsale.local
 
-test: $(VENV)/.installed-dev lint  ## lint, types and the whole test suite
-	@$(BIN)/python -m pytest
+# Each of the processes has a Redis, a database and web servers of its own.
+test: $(VENV)/.installed-dev lint  ## lint, types and the whole test suite, in JOBS (3) processes
+	@$(BIN)/python -m pytest -m "not alone" --numprocesses $(or $(JOBS),3) --dist worksteal
+	@$(BIN)/python -m pytest -m alone
 
 faults: $(VENV)/.installed-dev  ## break everything on purpose, N times (10), from SEED (1), JOBS (1) at a time
 	@$(BIN)/python -m tests.faults $(or $(N),10) $(or $(SEED),1) $(or $(JOBS),1)

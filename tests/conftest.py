@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.utils import timezone
 from playwright.sync_api import Browser, Page
+from pytest_django import Settings
 
 from flashsale import embedded_redis
 from flashsale.supervisor import Process
@@ -40,6 +41,12 @@ def redis_server() -> Iterator[RedisServer]:
 def _empty_redis(redis_server: RedisServer) -> None:
     store.client().flushall()
     store.client().set(store.CHECKED_RUN, store.run_id_blocking())
+
+
+@pytest.fixture(autouse=True)
+def _patience(settings: Settings) -> None:
+    """Let the tests' own process wait for Redis as long as a busy machine takes: servers are held to a time."""
+    settings.REDIS_CONNECT_TIMEOUT_SECONDS = settings.REDIS_READ_TIMEOUT_SECONDS = 10
 
 
 @pytest.fixture(scope="session")

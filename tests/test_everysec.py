@@ -17,6 +17,8 @@ import redis
 from flashsale import embedded_redis
 from sales import store
 
+pytestmark = pytest.mark.alone
+
 # While one fsync is under way in the background, everysec puts off write(2) for up to two seconds.
 SLOW_FDATASYNC = """
 #define _GNU_SOURCE

@@ -20,6 +20,8 @@ from tests.load.profiles import PROFILES, stock_for
 from tests.load.summary import percentile
 from tests.servers import WebServer
 
+pytestmark = pytest.mark.alone
+
 FIRST, SECOND = "1771063530000-0", "1771063530000-1"
 STARTS_MS = 1771063530000
 

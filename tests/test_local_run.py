@@ -16,6 +16,8 @@ import pytest
 
 from tests.servers import free_port
 
+pytestmark = pytest.mark.alone
+
 END_WITHIN_SECONDS = 10
 
 

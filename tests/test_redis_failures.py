@@ -12,6 +12,8 @@ from sales import store
 from sales.models import Sale
 from tests.servers import LossyProxy, RedisServer, WebServer, free_port
 
+pytestmark = pytest.mark.alone
+
 ANSWERED_WITHIN_SECONDS = 1.5
 
 

@@ -10,6 +10,8 @@ from tests.faults.programs import PROJECT_DIR
 from tests.faults.rounds import play
 from tests.faults.table import FAULTS
 
+pytestmark = pytest.mark.alone
+
 
 class Bug(NamedTuple):
     """A change to one file of the project, the fault that brings it to light, and a piece of the complaint."""

@@ -6,6 +6,8 @@ from tests.faults.programs import skip_or_fail
 from tests.faults.rounds import play
 from tests.faults.table import FAULTS
 
+pytestmark = pytest.mark.alone
+
 NUMBER = 1
 
 
