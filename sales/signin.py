@@ -1,4 +1,8 @@
-"""The admin's log-in, limited: by address, and by account so that many addresses cannot share the guessing."""
+"""The admin's log-in, limited: by account and address, and wider by each alone.
+
+Strangers who fail on an operator's account from elsewhere do not lock the operator out before they are very many, nor
+can many addresses share the guessing of one account without end.
+"""
 
 import unicodedata
 
@@ -11,8 +15,9 @@ from sales.addresses import address_of
 from sales.refusals import refusal
 
 LIMITS: formlimits.Limits = {
-    "address": ("20/m", lambda group, request: address_of(request)),
-    "account": ("10/m", lambda group, request: _account(request)),
+    "account and address": ("5/15m", lambda group, request: f"{address_of(request)} {_account(request)}"),
+    "address": ("20/15m", lambda group, request: address_of(request)),
+    "account": ("100/15m", lambda group, request: _account(request)),
 }
 
 
@@ -26,7 +31,7 @@ def login(request: HttpRequest) -> HttpResponse:
                 request, "unavailable", _("Nobody can sign in while Redis cannot be reached. Try again in a moment.")
             )
         if wait_seconds:
-            message = _("Too many attempts to sign in. Wait a minute, then try again.")
+            message = _("Too many attempts to sign in. Wait a quarter of an hour, then try again.")
             return refusal(request, "rate_limited", message, wait_seconds=wait_seconds)
     return admin.site.login(request)
 
