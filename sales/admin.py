@@ -53,10 +53,19 @@ class SaleAdmin(PreflightAdmin):
             publishing.lock(sale)
         return sale
 
+    def get_form(self, request: HttpRequest, obj: Sale | None = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.original = None if change else self._original(request)
+        return form
+
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        number = request.GET.get("copy", "")
-        original = Sale.objects.filter(pk=number).first() if number.isdecimal() else None
+        original = self._original(request)
         return sale_form.copy_of(original) if original else super().get_changeform_initial_data(request)
+
+    def _original(self, request: HttpRequest) -> Sale | None:
+        """Return the sale that is duplicated, if any is."""
+        number = request.GET.get("copy", "")
+        return Sale.objects.filter(pk=number).first() if number.isdecimal() else None
 
     def get_urls(self) -> list[URLPattern]:
         step = self.admin_site.admin_view(self.step_view)

@@ -39,7 +39,12 @@ class SaleForm(forms.ModelForm):
             "ends_at": {"required": "Say when the sale ends."},
         }
 
+    # The sale that a new one is a copy of: it shares that one's picture until another is chosen.
+    original: Sale | None = None
+
     def __init__(self, *args: Any, **kwargs: Any):
+        if self.original:
+            kwargs["instance"] = Sale(image=self.original.image.name, renditions=self.original.renditions)
         super().__init__(*args, **kwargs)
         for name in {"starts_at", "ends_at"} & self.fields.keys():
             zone = f"In the time zone {settings.TIME_ZONE}."
