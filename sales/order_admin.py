@@ -44,7 +44,7 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(Order)
 class OrderAdmin(ReadOnlyAdmin):
-    list_display = ("order_id", "user_id", "sale", "purchased", "state")
+    list_display = ("order_id", "state", "user_id", "sale", "purchased")
     list_filter = ("sale", StateFilter)
     list_select_related = ("sale",)
     search_fields = ("user_id", "order_id")
