@@ -147,6 +147,7 @@ def test_who_may_not_buy_again_hears_that_the_order_was_cancelled(sold_sale: Sal
 
     assert (with_the_same_key, without.outcome, without.order_id) == ("order_cancelled", "order_cancelled", "")
     assert without.remaining_stock == free(sold_sale) == 8
+    assert store.client().ttl(store.key(sold_sale.id, "barred")) == -1
     assert buy(sold_sale, "new", "ada") == ["purchased", "replayed"]
     assert drift(sold_sale) == {}
 
