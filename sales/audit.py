@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sales import orders, publishing, store
+from django.db import transaction
+from django.db.models import QuerySet
+
+from sales import cancelling, orders, publishing, store
 from sales.continuity import position
 from sales.models import Order, Sale
 from sales.paging import PAGE, pages
@@ -22,6 +25,7 @@ ADVICE = {
     "purchases_without_order": "The order writer is behind, or its rows were deleted: --repair writes them.",
     "orders_without_purchase": "Redis has lost purchases: run manage.py restore_sale.",
     "stream_entries_without_purchase": "Redis has lost purchases: run manage.py restore_sale.",
+    "cancellations_not_in_redis": "The order writer is behind, or Redis was changed by hand: --repair enforces them.",
     "purchases_missing_in_stream": "The stream was changed by hand: once they are orders in SQL it does not matter.",
     "entries_in_quarantine": "SQL refused them: see them in the admin, under entries in quarantine.",
 }
@@ -40,6 +44,7 @@ class Audit:
     purchases: int
     stream: int
     orders: int
+    cancelled: int
     drift: dict[str, list[str]] = field(default_factory=dict)
 
     def example(self, kind: str, purchase: Purchase) -> None:
@@ -69,10 +74,12 @@ def audit(sale: Sale) -> Audit:
         purchases=len(purchases),
         stream=0,
         orders=0,
+        cancelled=0,
     )
     _check_stock(sale, standing, result)
     _check_stream(sale, newest, purchases, result)
     _check_orders(sale, newest, purchases, result)
+    _check_cancellations(sale, result)
     if entries := list(sale.quarantined.values_list("entry_id", flat=True)[:_EXAMPLES]):
         result.drift["entries_in_quarantine"] = entries
     return result
@@ -85,18 +92,26 @@ def repair(sale: Sale) -> list[str]:
         done.append(f"{written} stream entries written to SQL")
     newest = _newest_entry(sale)
     missing = {hash(purchase) for purchase in _purchases(sale, newest)}
-    missing.difference_update(map(hash, _orders(sale)))
+    missing.difference_update(map(hash, _pairs(sale.orders.all())))
     orders_before = sale.orders.count()
     for page in pages(purchase for purchase in _purchases(sale, newest) if hash(purchase) in missing):
         orders.insert([_order(sale, *purchase) for purchase in page])
     if missing:
         done.append(f"{sale.orders.count() - orders_before} orders written from the purchases in Redis")
-    before = publishing.standing(sale).remaining_stock
     try:
+        if cancelled := _enforce_all(sale):
+            done.append(f"{cancelled} cancelled purchases taken out")
+        before = publishing.standing(sale).remaining_stock
         after = publishing.publish(sale).remaining_stock
     except publishing.NotPublished as reason:
         return [*done, f"nothing more: {reason}"]
     return [*done, f"stock set from {before} to {after}"] if after != before else done
+
+
+def _enforce_all(sale: Sale) -> int:
+    with transaction.atomic():
+        publishing.lock(sale)
+        return cancelling.enforce_all(sale, sale.epoch)
 
 
 def _check_stock(sale: Sale, standing: publishing.Standing, result: Audit) -> None:
@@ -115,11 +130,12 @@ def _check_stock(sale: Sale, standing: publishing.Standing, result: Audit) -> No
 def _check_stream(sale: Sale, newest: str, purchases: Purchases, result: Audit) -> None:
     """Compare the stream with the purchases since its first entry: what is older has been trimmed, behind SQL."""
     in_stream: Purchases = set()
+    cancelled = set(map(hash, _pairs(sale.cancelled_orders())))
     first = ""
     for purchase in _stream(sale, newest):
         first = first or purchase[1]
         in_stream.add(hash(purchase))
-        if hash(purchase) not in purchases:
+        if hash(purchase) not in purchases and hash(purchase) not in cancelled:
             result.example("stream_entries_without_purchase", purchase)
     result.stream = len(in_stream)
     if first and len(in_stream & purchases) < len(purchases):
@@ -137,11 +153,13 @@ def _check_stream(sale: Sale, newest: str, purchases: Purchases, result: Audit) 
 def _check_orders(sale: Sale, newest: str, purchases: Purchases, result: Audit) -> None:
     _wait_for_writer(sale, newest)
     missing = set(purchases)
-    for page in pages(_orders(sale)):
+    for page in pages(_pairs(sale.valid_orders())):
         missing.difference_update(map(hash, page))
         strangers = [purchase for purchase in page if hash(purchase) not in purchases]
         result.orders += len(page) - len(strangers)
         _check_strangers(sale, strangers, result)
+    # Read after the others, so that an order that is cancelled meanwhile is among these or those.
+    missing.difference_update(map(hash, _pairs(sale.cancelled_orders())))
     if missing:
         for purchase in _purchases(sale, newest):
             if hash(purchase) in missing:
@@ -154,9 +172,31 @@ def _check_strangers(sale: Sale, strangers: list[Purchase], result: Audit) -> No
         return
     held = store.client().hmget(store.key(sale.id, "purchases"), [user_id for user_id, _ in strangers])
     for purchase, found in zip(strangers, held, strict=True):
-        if found is None or found.decode().partition(" ")[0] != purchase[1]:
-            result.orders += 1
+        if _names(found, purchase[1]):
+            continue
+        result.orders += 1
+        if sale.valid_orders().filter(order_id=purchase[1]).exists():  # it was not cancelled since
             result.example("orders_without_purchase", purchase)
+
+
+def _check_cancellations(sale: Sale, result: Audit) -> None:
+    """Look whether Redis has taken each of them, which it is given within a second."""
+    deadline = time.monotonic() + WRITER_HAS_SECONDS
+    while sale.orders.filter(cancellation_due=True).exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    purchases, barred = store.key(sale.id, "purchases"), store.key(sale.id, "barred")
+    for page in pages(sale.cancelled_orders().iterator(PAGE)):
+        result.cancelled += len(page)
+        user_ids = [order.user_id for order in page]
+        held, are_barred = store.client().hmget(purchases, user_ids), store.client().smismember(barred, user_ids)
+        for order, purchase, is_barred in zip(page, held, are_barred, strict=True):
+            if _names(purchase, order.order_id) or not (order.may_buy_again or is_barred):
+                result.example("cancellations_not_in_redis", (order.user_id, order.order_id))
+
+
+def _names(purchase: bytes | None, order_id: str) -> bool:
+    """Return whether what Redis holds of a shopper is that order."""
+    return purchase is not None and purchase.decode().partition(" ")[0] == order_id
 
 
 def _wait_for_writer(sale: Sale, newest: str) -> None:
@@ -199,8 +239,8 @@ def _stream(sale: Sale, newest: str) -> Iterator[Purchase]:
         start = f"({page[-1][0].decode()}"
 
 
-def _orders(sale: Sale) -> Iterator[Purchase]:
-    return sale.orders.values_list("user_id", "order_id").iterator(PAGE)
+def _pairs(orders: QuerySet[Order]) -> Iterator[Purchase]:
+    return orders.values_list("user_id", "order_id").iterator(PAGE)
 
 
 def _order(sale: Sale, user_id: str, order_id: str) -> Order:

@@ -1,4 +1,5 @@
-"""The page on which an operator confirms a step: the value that is, the value that will be, and a button."""
+"""The page on which an operator confirms a step, or the end of an order: the value that is, the value that will be, and
+a button."""
 
 from typing import Any
 
@@ -11,8 +12,9 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from sales import desk, states
-from sales.models import MOST_UNITS, Sale
+from sales import cancelling, desk, publishing, states, store
+from sales.clock import beside_utc
+from sales.models import MOST_UNITS, Order, Sale
 
 LONGEST_EXTENSION_MINUTES = 366 * 24 * 60
 
@@ -52,6 +54,16 @@ class HowMuchLonger(forms.Form):
         return self.cleaned_data
 
 
+class MayBuyAgain(forms.Form):
+    may_buy_again = forms.TypedChoiceField(
+        label="May this shopper buy again in this sale?",
+        choices=[("yes", "Yes, like everybody else"), ("no", "No: further attempts are refused")],
+        coerce=lambda choice: choice == "yes",
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose whether this shopper may buy again."},
+    )
+
+
 FORMS: dict[str, type[forms.Form]] = {"add-stock": HowManyUnits, "extend": HowMuchLonger}
 
 
@@ -76,18 +88,8 @@ def confirm(request: HttpRequest, model_admin: admin.ModelAdmin, sale_id: int, n
         form.add_error(None, str(reason))
     except ValidationError as error:
         form.add_error(None, ValidationError(error.messages))
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "title": f"{step.verb}: {sale}",
-        "opts": model_admin.opts,
-        "sale": sale,
-        "step": step,
-        "state": state,
-        "form": form,
-        "changes": changes,
-        "sale_url": _sale_url(sale),
-    }
-    return TemplateResponse(request, "admin/sales/sale/step.html", context)
+    context = {"state": state, "form": form, "changes": changes, "consequence": step.consequence}
+    return _page(request, model_admin, sale, step.verb, context)
 
 
 def _filled(request: HttpRequest, step: desk.Step) -> forms.Form:
@@ -100,10 +102,82 @@ def _filled(request: HttpRequest, step: desk.Step) -> forms.Form:
 def _take(request: HttpRequest, sale: Sale, step: desk.Step, values: dict[str, Any]) -> HttpResponse:
     changes = desk.take(sale, step, values, request.user)  # type: ignore[arg-type]
     told = desk.mirror(sale)
-    sentence = f"{sale} is {step.done} ({'; '.join(map(str, changes))}). {told.sentence}"
-    messages.add_message(request, messages.SUCCESS if told.is_in_force else messages.WARNING, sentence)
-    return HttpResponseRedirect(_sale_url(sale))
+    return _back(request, sale, f"{sale} is {step.done} ({'; '.join(map(str, changes))}).", told)
 
 
-def _sale_url(sale: Sale) -> str:
-    return reverse("admin:sales_sale_change", args=[sale.pk])
+@require_http_methods(["GET", "HEAD", "POST"])
+def confirm_cancellation(request: HttpRequest, model_admin: admin.ModelAdmin, order_id: int) -> HttpResponse:
+    """Show what it means to cancel the order, and ask whether its shopper may buy again (GET), or cancel it (POST)."""
+    order: Order | None = model_admin.get_object(request, str(order_id))
+    if order is None:
+        raise Http404
+    if not (model_admin.has_view_permission(request, order) and may_cancel(request)):
+        raise PermissionDenied
+    form: forms.Form = MayBuyAgain(request.POST) if request.method == "POST" else MayBuyAgain()
+    changes: list[desk.Change] = []
+    try:
+        if request.method == "POST" and form.is_valid():
+            cancelling.cancel(order, request.user, **form.cleaned_data)  # type: ignore[arg-type]
+            sentence = f"Order {order.order_id} of {order.user_id} is cancelled."
+            return _back(request, order, sentence, desk.enforce(order.sale))
+        changes = _changes(order)
+    except cancelling.AlreadyCancelled:
+        form = NothingToAsk({})
+        form.is_valid()
+        form.add_error(None, "This order is cancelled already.")
+    context = {"state": states.order_state(order), "form": form, "changes": changes, "consequence": _consequence(order)}
+    return _page(request, model_admin, order, "Cancel", context)
+
+
+def _consequence(order: Order) -> str:
+    return (
+        f"{order.user_id} bought it on {beside_utc(order.purchased_at)}. Its unit goes back to stock, and others can "
+        "buy it while the sale is open. The receipt says that the order is cancelled. This cannot be undone, and no "
+        "money is refunded by it."
+    )
+
+
+def may_cancel(request: HttpRequest) -> bool:
+    """Return whether who is signed in may cancel orders."""
+    return request.user.has_perm("sales.cancel_order")
+
+
+def _changes(order: Order) -> list[desk.Change]:
+    """Return what would be cancelled, and the stock, where Redis can tell it. Raises AlreadyCancelled."""
+    if order.cancelled_at:
+        raise cancelling.AlreadyCancelled
+    changes = [desk.Change("Order", "valid", "cancelled")]
+    try:
+        is_purchase, standing = cancelling.is_purchase(order), publishing.standing(order.sale)
+    except (store.RedisError, store.Unavailable):
+        return changes
+    if is_purchase and standing.remaining_stock is not None:
+        then = max(0, int(standing.config["total_stock"]) - standing.sold + 1)
+        changes.append(desk.Change("Units remaining", str(standing.remaining_stock), str(then)))
+    return changes
+
+
+def _page(
+    request: HttpRequest, model_admin: admin.ModelAdmin, subject: Sale | Order, verb: str, context: dict[str, Any]
+) -> HttpResponse:
+    context |= {
+        **model_admin.admin_site.each_context(request),
+        "title": f"{verb}: {subject}",
+        "opts": model_admin.opts,
+        "subject": subject,
+        "verb": verb,
+        "list_url": reverse(f"admin:sales_{model_admin.opts.model_name}_changelist"),
+        "back_url": _own_page(subject),
+    }
+    return TemplateResponse(request, f"admin/sales/{model_admin.opts.model_name}/confirmation.html", context)
+
+
+def _back(request: HttpRequest, subject: Sale | Order, sentence: str, told: desk.Told) -> HttpResponse:
+    """Lead back to what was changed, with the sentence and what came of it in Redis."""
+    level = messages.SUCCESS if told.is_in_force else messages.WARNING
+    messages.add_message(request, level, f"{sentence} {told.sentence}")
+    return HttpResponseRedirect(_own_page(subject))
+
+
+def _own_page(subject: Sale | Order) -> str:
+    return reverse(f"admin:sales_{subject._meta.model_name}_change", args=[subject.pk])

@@ -8,7 +8,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from sales import publishing, store
+from django.db import transaction
+
+from sales import cancelling, publishing, store
 from sales.models import Order, Sale
 
 # The newest orders are compared one by one, all of them by number.
@@ -25,7 +27,7 @@ def confirm(sale_id: int, run_id: str, newest_seen: str = "", *, grace_seconds: 
     """
     config = store.key(sale_id, "config")
     sale = Sale.objects.filter(pk=sale_id).first()
-    reason = _what_is_missing(sale, newest_seen) if sale else "SQL does not know this sale. Check DATABASE_URL."
+    reason = _compare(sale, newest_seen) if sale else "SQL does not know this sale. Check DATABASE_URL."
     if reason:
         store.client().hset(config, "closed", f"{run_id} {reason}")
         return reason
@@ -48,6 +50,18 @@ def is_closed_for(config: dict[str, str], run_id: str) -> bool:
     return config.get("closed", "").partition(" ")[0] == run_id
 
 
+def _compare(sale: Sale, newest_seen: str) -> str:
+    """Take out again what was cancelled, which an older copy still holds, and return what is missing then, or "".
+
+    Under the sale's lock: an order that is cancelled meanwhile would be missed.
+    """
+    with transaction.atomic():
+        publishing.lock(sale)
+        with suppress(publishing.Lost):
+            cancelling.enforce_all(sale, sale.epoch)
+        return _what_is_missing(sale, newest_seen)
+
+
 def _what_is_missing(sale: Sale, newest_seen: str) -> str:
     client = store.client()
     pipeline = client.pipeline(transaction=True)
@@ -58,10 +72,10 @@ def _what_is_missing(sale: Sale, newest_seen: str) -> str:
     advice = f"Run manage.py restore_sale {sale.slug}"
     if epoch is None or epoch.decode() != sale.epoch:
         return f"Redis does not hold this publication of the sale. {advice}"
-    if purchases < (orders := sale.orders.count()):
+    if purchases < (orders := sale.valid_orders().count()):
         return f"Redis knows of {purchases} purchases, SQL of {orders} orders. {advice}"
-    newest = list(sale.newest_orders()[:COMPARED_ORDERS])
-    if missing := _missing(sale.id, newest):
+    newest = list(sale.newest_orders()[:COMPARED_ORDERS])  # the stream has had the cancelled ones, too
+    if missing := _missing(sale.id, [order for order in newest if not order.cancelled_at]):
         return f"Redis does not know {len(missing)} of the newest orders, like {missing[0].order_id}. {advice}"
     last = client.xinfo_stream(store.key(sale.id, "orders"))["last-generated-id"].decode() if has_stream else "0-0"
     for order_id in [newest_seen, *(order.order_id for order in newest[:1])]:

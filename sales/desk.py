@@ -9,7 +9,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 
-from sales import publishing, store
+from sales import cancelling, publishing, store
 from sales.clock import beside_utc
 from sales.models import Sale
 from sales.states import now
@@ -196,6 +196,20 @@ def mirror(sale: Sale) -> Told:
         return Told(False, f"Shoppers see the sale as it was: {reason}")
     if not sale.published:
         return Told(True, "It is hidden from shoppers.")
+    return Told(True, f"It is in force: {standing.sold} sold, {standing.remaining_stock} remaining.")
+
+
+def enforce(sale: Sale) -> Told:
+    """Have Redis take the sale's cancellations, and return what to tell the operator. Safe to repeat, as `mirror`."""
+    try:
+        cancelling.enforce(sale)
+        standing = publishing.standing(sale)
+    except (store.Unavailable, publishing.Lost) as reason:
+        why = "Redis cannot be reached." if isinstance(reason, store.Unavailable) else str(reason)
+        return Told(
+            False,
+            f"It is saved, but not in force: {why} You need not repeat this: it takes effect when that is mended.",
+        )
     return Told(True, f"It is in force: {standing.sold} sold, {standing.remaining_stock} remaining.")
 
 

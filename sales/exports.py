@@ -19,6 +19,7 @@ COLUMNS = {
     "user_id": "user_id",
     "purchased_at": "purchased_at",
     "remaining_stock": "remaining_stock",
+    "cancelled_at": "cancelled_at",
 }
 # What makes a spreadsheet read a cell as a formula: https://owasp.org/www-community/attacks/CSV_Injection
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -36,7 +37,9 @@ def harmless(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
 
 
-def _cell(value: str | int | datetime) -> str | int:
+def _cell(value: str | int | datetime | None) -> str | int:
+    if value is None:
+        return ""
     if isinstance(value, datetime):
         return iso(to_ms(value))
     return harmless(value) if isinstance(value, str) else value

@@ -95,8 +95,15 @@ class Sale(models.Model):
     def get_absolute_url(self) -> str:
         return reverse("sale", args=[self.slug])
 
+    def valid_orders(self) -> models.QuerySet["Order"]:
+        """Return the orders that Redis is to hold as purchases: all but the cancelled ones."""
+        return self.orders.filter(cancelled_at=None)
+
+    def cancelled_orders(self) -> models.QuerySet["Order"]:
+        return self.orders.filter(cancelled_at__isnull=False)
+
     def newest_orders(self) -> models.QuerySet["Order"]:
-        """Return the sale's orders, the one with the highest order_id first."""
+        """Return the sale's orders, cancelled ones among them, the one with the highest order_id first."""
         # One millisecond's order_ids differ in their sequence number: of two, the longer one is the higher.
         return self.orders.order_by("-purchased_at", Length("order_id").desc(), "-order_id")
 
@@ -131,7 +138,7 @@ class Sale(models.Model):
 
 
 class Order(models.Model):
-    """The durable row of one purchase. Written by `orders`, never changed."""
+    """The durable row of one purchase. Written by `orders`, and changed by nothing but `cancelling`."""
 
     sale = models.ForeignKey(Sale, on_delete=models.PROTECT, related_name="orders")
     order_id = models.CharField(max_length=40, help_text="The purchase's ID in the sale's stream.")
@@ -139,14 +146,37 @@ class Order(models.Model):
     purchased_at = models.DateTimeField()
     remaining_stock = models.PositiveIntegerField(help_text="Units left after this purchase.")
     key_digest = models.CharField(max_length=24, blank=True, help_text="Digest of the Idempotency-Key that bought.")
+    cancelled_at = models.DateTimeField(null=True, editable=False)
+    # The database knows the defaults, too, so that an order writer of the release before can go on.
+    may_buy_again = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text="Of a cancelled order: whether its shopper may buy another unit.",
+    )
+    cancellation_due = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text="Cancelled, and Redis has not taken it yet: the order writer gives it.",
+    )
 
     class Meta:
         ordering = ["-purchased_at", "-id"]
+        permissions = [("cancel_order", "Can cancel order")]
         constraints = [
-            models.UniqueConstraint(fields=["sale", "user_id"], name="one_order_per_shopper"),
+            models.UniqueConstraint(
+                fields=["sale", "user_id"], condition=models.Q(cancelled_at=None), name="one_order_per_shopper"
+            ),
             models.UniqueConstraint(fields=["sale", "order_id"], name="one_row_per_purchase"),
         ]
-        indexes = [models.Index(fields=["sale", "purchased_at"])]
+        indexes = [
+            models.Index(fields=["sale", "purchased_at"]),
+            # There are few of them: whoever looks for them must not read all orders.
+            models.Index(
+                fields=["sale", "user_id"], condition=models.Q(cancelled_at__isnull=False), name="cancelled_orders"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.order_id} {self.user_id}"

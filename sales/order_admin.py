@@ -1,4 +1,5 @@
-"""What happened: orders, and entries that could not become orders. It is read here, and exported, never edited."""
+"""What happened: orders, and entries that could not become orders. It is read here, and exported, never edited; orders
+may be cancelled."""
 
 from datetime import UTC
 from typing import Any
@@ -7,15 +8,14 @@ from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.db import models
-from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from sales import exports, store
+from sales import cancelling, confirmations, exports, states, store
 from sales.clock import beside_utc
 from sales.models import Order, Quarantine
-from sales.states import NO_REDIS
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -29,10 +29,23 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         return False
 
 
+class StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("valid", "Valid"), ("cancelled", "Cancelled")]
+
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Order]) -> models.QuerySet[Order]:
+        if self.value() not in ("valid", "cancelled"):
+            return queryset
+        return queryset.filter(cancelled_at__isnull=self.value() == "valid")
+
+
 @admin.register(Order)
 class OrderAdmin(ReadOnlyAdmin):
-    list_display = ("order_id", "user_id", "sale", "purchased")
-    list_filter = ("sale",)
+    list_display = ("order_id", "state", "user_id", "sale", "purchased")
+    list_filter = ("sale", StateFilter)
     list_select_related = ("sale",)
     search_fields = ("user_id", "order_id")
     date_hierarchy = "purchased_at"
@@ -45,7 +58,21 @@ class OrderAdmin(ReadOnlyAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         export = self.admin_site.admin_view(self.export_view)
-        return [path("export/", export, name="sales_order_export"), *super().get_urls()]
+        cancel = self.admin_site.admin_view(self.cancel_view)
+        return [
+            path("export/", export, name="sales_order_export"),
+            path("<int:order_id>/cancel/", cancel, name="sales_order_cancel"),
+            *super().get_urls(),
+        ]
+
+    def cancel_view(self, request: HttpRequest, order_id: int) -> HttpResponse:
+        return confirmations.confirm_cancellation(request, self, order_id)
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        order = context["original"]
+        context["state"] = states.order_state(order)
+        context["may_cancel"] = confirmations.may_cancel(request) and not order.cancelled_at
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def export_view(self, request: HttpRequest) -> HttpResponseBase:
         """Return the orders that the list shows under the same query, all of them, as CSV."""
@@ -67,6 +94,11 @@ class OrderAdmin(ReadOnlyAdmin):
     def sale_page(self, order: Order) -> str:
         return format_html('<a href="{}">{}</a>', reverse("admin:sales_sale_change", args=[order.sale_id]), order.sale)
 
+    @admin.display(description="State", ordering="cancelled_at")
+    def state(self, order: Order) -> str:
+        state = states.order_state(order)
+        return format_html('<span class="order-state" data-state="{}">{}</span>', state.word, state.word)
+
     @admin.display(description="Unit")
     def unit(self, order: Order) -> str:
         return (
@@ -83,11 +115,17 @@ class OrderAdmin(ReadOnlyAdmin):
     def in_redis(self, order: Order) -> str:
         """Return whether Redis, which decided the purchase, still says the same."""
         try:
-            purchase: Any = store.client().hget(store.key(order.sale_id, "purchases"), order.user_id)
+            is_purchase = cancelling.is_purchase(order)
         except store.RedisError:
-            return f"{NO_REDIS}: ask again when it is back"
-        if purchase and purchase.decode().partition(" ")[0] == order.order_id:
+            return f"{states.NO_REDIS}: ask again when it is back"
+        if order.cancelled_at and not is_purchase:
+            return "has the unit back in stock"
+        if is_purchase and not order.cancelled_at:
             return "holds the same purchase"
+        if order.cancellation_due:
+            return "still holds the purchase, and gives the unit back as soon as it can"
+        if order.cancelled_at:
+            return f"still holds the purchase: run manage.py audit_sale {order.sale.slug} --repair"
         return f"does not hold this purchase: run manage.py audit_sale {order.sale.slug}"
 
 

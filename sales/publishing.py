@@ -49,7 +49,7 @@ class Lost(NotPublished):
     def __init__(self, sale: Sale, sold: int):
         super().__init__(
             f"Redis has lost data of this sale, or holds another one's: it knows of {sold} purchases, SQL of "
-            f"{sale.orders.count()} orders. The sale is closed: run manage.py restore_sale {sale.slug}"
+            f"{sale.valid_orders().count()} orders. The sale is closed: run manage.py restore_sale {sale.slug}"
         )
 
 
@@ -174,7 +174,7 @@ def _send(sale: Sale, config: dict[str, str | int]) -> tuple[bytes, int]:
             sale.total_stock,
             sale.epoch,
             int(sale.first_published_at is None),
-            sale.orders.count(),
+            sale.valid_orders().count(),
             store.run_id_blocking(),
             store.WRITERS,
             *(word for pair in config.items() for word in pair),

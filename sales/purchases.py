@@ -99,7 +99,7 @@ async def _decide(attempts: Sequence[Attempt]) -> list[Purchase | store.Failure]
 
 def _script_call(sale_id: int, attempts: Sequence[Attempt]) -> tuple[list[str], list[Any]]:
     """Return the script's keys and arguments."""
-    keys = [store.key(sale_id, name) for name in ("config", "stock", "purchases", "keys", "orders")]
+    keys = [store.key(sale_id, name) for name in ("config", "stock", "purchases", "keys", "orders", "barred")]
     limit, period_us = 0, 0
     if settings.USER_RATE:
         limit, period_us = settings.USER_RATE.limit, settings.USER_RATE.period_seconds * 1_000_000

@@ -12,6 +12,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from sales import formats, formlimits, receipts, shoppers, store, words
 from sales.addresses import address_of
+from sales.clock import to_ms
 from sales.models import Sale
 from sales.origins import is_foreign
 from sales.refusals import refusal
@@ -21,6 +22,7 @@ SECRET = {"Cache-Control": "private, no-store", "Referrer-Policy": "no-referrer"
 
 RETRY_AFTER_SECONDS = 5
 YOUR_ORDER = _("Your order")
+CANCELLED = _("This order is cancelled")
 NO_RECEIPT = _("No receipt here")
 ONE_MOMENT = _("One moment")
 LOST = _("We are looking for your order")
@@ -68,12 +70,19 @@ def _receipt(request: HttpRequest, token: str) -> HttpResponse:
     outcome = request.GET.get("outcome", "")
     context = {
         "receipt": found,
-        "is_new": outcome == "purchased",
-        "headline": words.headline(outcome) if outcome in ("purchased", "already_purchased") else gettext(YOUR_ORDER),
+        "is_new": outcome == "purchased" and not found.cancelled_at,
+        "headline": _headline(found, outcome),
         "price": formats.price(found.sale.price_text()),
         "bought_at": formats.moment(found.purchased_ms),
+        "cancelled_at": formats.moment(to_ms(found.cancelled_at)) if found.cancelled_at else None,
     }
     return render(request, "sales/receipt.html", context)
+
+
+def _headline(found: receipts.Receipt, outcome: str) -> str:
+    if found.cancelled_at:
+        return gettext(CANCELLED)
+    return words.headline(outcome) if outcome in ("purchased", "already_purchased") else gettext(YOUR_ORDER)
 
 
 def _not_now(request: HttpRequest, message: str, headline: str = ONE_MOMENT) -> HttpResponse:

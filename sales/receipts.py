@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Iterable
+from datetime import datetime
 from functools import lru_cache
 from hmac import compare_digest
 from typing import NamedTuple
 
 from django.conf import settings
+from django.db.models import Q
 from django.utils.crypto import salted_hmac
 
 from sales import continuity, publishing, store
@@ -15,11 +17,15 @@ from sales.purchases import purchased_ms
 
 SIGNATURE_BYTES = 16
 
+# A shopper, and when the order was cancelled, if it was.
+Found = tuple[str, datetime | None]
+
 
 class Receipt(NamedTuple):
     sale: Sale
     order_id: str
     user_id: str
+    cancelled_at: datetime | None = None
 
     @property
     def purchased_ms(self) -> int:
@@ -47,13 +53,14 @@ def find(sale_id: int, order_id: str) -> Receipt | None:
     None when neither has it. Raises store.Unavailable when SQL has not and Redis cannot be asked.
     """
     # An entry leaves the stream once its row is committed, which may be between the first look and the second.
-    user_id = _in_sql(sale_id, order_id) or _in_stream(sale_id, order_id) or _in_sql(sale_id, order_id)
+    found = _in_sql(sale_id, order_id) or _in_stream(sale_id, order_id) or _in_sql(sale_id, order_id)
     sale = Sale.objects.filter(pk=sale_id).first()
-    return Receipt(sale, order_id, user_id) if sale and user_id else None
+    return Receipt(sale, order_id, *found) if sale and found else None
 
 
 def address_by_name(sale: Sale, user_id: str) -> str:
-    """Return the path of a shopper's receipt, or "" when the shopper has no order in this sale.
+    """Return the path of a shopper's receipt, or "" when the shopper has no order in this sale. Who has none but a
+    cancelled one is led to that, which says so.
 
     The only way from a name to somebody's receipt: it is open because every sale believes the name that it is given.
     Raises store.Unavailable when it cannot be told.
@@ -64,7 +71,8 @@ def address_by_name(sale: Sale, user_id: str) -> str:
         raise store.Unavailable(str(error)) from error
     if purchase:
         return address(sale.id, purchase.decode().partition(" ")[0])
-    if order := sale.orders.filter(user_id=user_id).first():
+    of_shopper = Q(user_id=user_id)
+    if order := sale.valid_orders().filter(of_shopper).first() or sale.cancelled_orders().filter(of_shopper).first():
         return address(sale.id, order.order_id)
     config = publishing.standing(sale).config
     if not config or (reason := continuity.closed_reason(config)):
@@ -72,16 +80,16 @@ def address_by_name(sale: Sale, user_id: str) -> str:
     return ""
 
 
-def _in_sql(sale_id: int, order_id: str) -> str:
-    return Order.objects.filter(sale_id=sale_id, order_id=order_id).values_list("user_id", flat=True).first() or ""
+def _in_sql(sale_id: int, order_id: str) -> Found | None:
+    return Order.objects.filter(sale_id=sale_id, order_id=order_id).values_list("user_id", "cancelled_at").first()
 
 
-def _in_stream(sale_id: int, order_id: str) -> str:
+def _in_stream(sale_id: int, order_id: str) -> Found | None:
     try:
         entries = store.client().xrange(store.key(sale_id, "orders"), min=order_id, max=order_id)
     except store.RedisError as error:
         raise store.Unavailable(str(error)) from error
-    return entries[0][1][b"user_id"].decode() if entries else ""
+    return (entries[0][1][b"user_id"].decode(), None) if entries else None
 
 
 def _signature(named: str, secret: str) -> str:

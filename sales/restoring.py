@@ -5,7 +5,7 @@ from typing import NamedTuple
 from django.db import transaction
 from django.utils import timezone
 
-from sales import continuity, orders, publishing, store
+from sales import cancelling, continuity, orders, publishing, store
 from sales.models import Order, Sale, new_epoch
 from sales.paging import PAGE, pages
 from sales.purchases import purchased_ms
@@ -17,6 +17,7 @@ class Restoration(NamedTuple):
     purchases_found: int
     stream_entries_written: int
     purchases_restored: int
+    purchases_cancelled: int
     orders_in_sql: int
     total_stock: int
     remaining_stock: int
@@ -24,7 +25,8 @@ class Restoration(NamedTuple):
 
 
 def restore(sale: Sale) -> Restoration:
-    """Give Redis every purchase that SQL knows, recompute the stock, and open the sale under a new epoch.
+    """Give Redis every purchase that SQL knows, take out those that were cancelled, recompute the stock, and open the
+    sale under a new epoch.
 
     Purchases that only Redis or its stream knows are kept. Nothing can be bought meanwhile. Safe to repeat, also after
     it was interrupted. Raises store.RedisError and django.db.DatabaseError; the sale is then still closed.
@@ -34,22 +36,30 @@ def restore(sale: Sale) -> Restoration:
     # Without an epoch no comparison opens the sale before the stock is right, also when this is interrupted here.
     client.hdel(store.key(sale.id, "config"), "epoch")
     purchases_found = client.hlen(store.key(sale.id, "purchases"))
+    # Before anything is given: another shopper's order may have the key of a cancelled one.
+    cancelled = _take_out_cancelled(sale)
     written = orders.drain(sale)
-    for page in pages(sale.orders.order_by("id").iterator(PAGE)):
+    for page in pages(sale.valid_orders().order_by("id").iterator(PAGE)):
         _give(sale, page)
     _continue_stream(sale)
-    restored = client.hlen(store.key(sale.id, "purchases")) - purchases_found
-    sold = purchases_found + restored
-    _reopen(sale, run_id, sold)
+    cancelled_meanwhile, sold = _reopen(sale, run_id)
+    cancelled += cancelled_meanwhile
     return Restoration(
         purchases_found=purchases_found,
         stream_entries_written=written,
-        purchases_restored=restored,
-        orders_in_sql=sale.orders.count(),
+        purchases_restored=sold + cancelled - purchases_found,
+        purchases_cancelled=cancelled,
+        orders_in_sql=sale.valid_orders().count(),
         total_stock=sale.total_stock,
         remaining_stock=max(0, sale.total_stock - sold),
         oversold=max(0, sold - sale.total_stock),
     )
+
+
+def _take_out_cancelled(sale: Sale) -> int:
+    with transaction.atomic():
+        publishing.lock(sale)
+        return cancelling.enforce_all(sale, epoch="")
 
 
 def _give(sale: Sale, page: list[Order]) -> None:
@@ -76,9 +86,12 @@ def _continue_stream(sale: Sale) -> None:
         client.execute_command("XSETID", stream, newest.order_id)
 
 
-def _reopen(sale: Sale, run_id: str, sold: int) -> None:
+def _reopen(sale: Sale, run_id: str) -> tuple[int, int]:
+    """Return how many purchases were cancelled since they were given, and how many are left."""
     with transaction.atomic():
         publishing.lock(sale)
+        cancelled = cancelling.enforce_all(sale, epoch="")
+        sold = store.client().hlen(store.key(sale.id, "purchases"))
         sale.epoch = new_epoch()
         sale.first_published_at = sale.first_published_at or timezone.now()
         sale.save(update_fields=["epoch", "first_published_at"])
@@ -91,3 +104,4 @@ def _reopen(sale: Sale, run_id: str, sold: int) -> None:
         pipeline.hdel(store.key(sale.id, "config"), "closed")
         pipeline.execute()
         publishing.list_in_directory(sale)
+    return cancelled, sold

@@ -86,9 +86,11 @@ class SaleForm(forms.ModelForm):
         sold = units_sold(self.instance)
         if self.cleaned_data.get("total_stock", sold) < sold:
             self.add_error("total_stock", f"{sold} units are sold already: set {sold} or more.")
-        if sold and {"display_price", "currency"} & set(self.changed_data):
+        receipts = max(sold, self.instance.orders.count())
+        if receipts and {"display_price", "currency"} & set(self.changed_data):
             price = Sale.objects.get(pk=self.instance.pk).price_text() or "no price"
-            self.add_error("display_price", f"{sold} units are sold already: keep {price}, or make a sale of its own.")
+            words = f"{receipts} units are sold already: keep {price}, or make a sale of its own."
+            self.add_error("display_price", words)
 
     def changes(self) -> list[Change]:
         """Return what was typed that differs from what was saved."""
@@ -135,7 +137,7 @@ def copy_of(sale: Sale) -> dict[str, Any]:
 
 def units_sold(sale: Sale) -> int:
     standing = standing_of(sale)
-    return max(standing.sold if standing else 0, sale.orders.count())
+    return max(standing.sold if standing else 0, sale.valid_orders().count())
 
 
 def _text(value: Any) -> str:

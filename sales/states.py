@@ -1,4 +1,4 @@
-"""How a sale is right now, as an operator reads it."""
+"""How a sale is right now, or an order, as an operator reads it."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -7,8 +7,8 @@ from django.utils import timezone
 from django.utils.timesince import timesince, timeuntil
 
 from sales import continuity, publishing, store
-from sales.clock import from_redis
-from sales.models import Sale
+from sales.clock import beside_utc, from_redis
+from sales.models import Order, Sale
 
 NO_REDIS = "Redis cannot be reached"
 
@@ -87,3 +87,11 @@ def mirror_words(sale: Sale) -> str:
     if not standing.is_mirrored(sale):
         return "differs from Redis: choose “Mirror again” in the list of sales"
     return "in Redis" if standing.config else "not in Redis yet"
+
+
+def order_state(order: Order) -> State:
+    if not order.cancelled_at:
+        return State("valid", "Valid")
+    again = "the shopper may buy again" if order.may_buy_again else "the shopper may not buy again"
+    due = ". Redis has not taken it yet, and gets it as soon as it can" if order.cancellation_due else ""
+    return State("cancelled", f"Cancelled on {beside_utc(order.cancelled_at)}; {again}{due}")

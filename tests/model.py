@@ -1,5 +1,6 @@
 """The rules of a sale in plain Python: what every shopper is to hear, and what Redis and SQL are to hold."""
 
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -24,6 +25,12 @@ class Bought(NamedTuple):
     key: str
 
 
+class Cancelled(NamedTuple):
+    user: str
+    may_buy_again: bool
+    bought: Bought
+
+
 @dataclass(frozen=True)
 class Setup:
     """What an operator can change. `window` is ahead, open or over."""
@@ -43,6 +50,7 @@ class InRedis:
     stock: int | None = None
     purchases: dict[str, Bought] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
+    barred: set[str] = field(default_factory=set)
     # Entries that no order writer has acknowledged, and those of them that a writer has taken.
     waiting: dict[str, str] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
@@ -58,7 +66,10 @@ class Model:
 
     def __init__(self, setup: Setup, epoch: str):
         self.setup, self.epoch = setup, epoch
+        # The valid orders by their shopper, the cancelled ones by their number, and those that Redis has not taken.
         self.orders: dict[str, Bought] = {}
+        self.cancelled: dict[str, Cancelled] = {}
+        self.due: set[str] = set()
         self.redis = InRedis(setup, epoch, setup.total, is_checked=True)
         self.back_up()
 
@@ -86,6 +97,8 @@ class Model:
             return Answer("idempotency_key_reused", "", redis.stock)
         if bought:
             return Answer("already_purchased", bought.order_id, redis.stock)
+        if user in redis.barred:
+            return Answer("order_cancelled", "", redis.stock)
         if redis.setup.window != "open":
             return Answer({"ahead": "not_started", "over": "ended"}[redis.setup.window], "", redis.stock)
         if redis.setup.paused:
@@ -102,6 +115,33 @@ class Model:
         if key:
             redis.keys.add(key)
         return Answer("purchased", new_order_id, redis.stock)
+
+    def cancel(self, user: str, may_buy_again: bool) -> None:
+        """Cancel a shopper's order in SQL."""
+        bought = self.orders.pop(user)
+        self.cancelled[bought.order_id] = Cancelled(user, may_buy_again, bought)
+        self.due.add(bought.order_id)
+
+    def enforce(self) -> None:
+        """Have Redis take the cancellations that are due, if it holds the sale."""
+        if self.redis.epoch == self.epoch and not self.redis.is_half_restored:
+            self._take_out(self.due)
+
+    def enforce_all(self) -> None:
+        """Have it take those again that it has taken before."""
+        if self.redis.epoch == self.epoch and not self.redis.is_half_restored:
+            self._take_out(self.cancelled)
+
+    def _take_out(self, order_ids: Iterable[str]) -> None:
+        redis, held_before = self.redis, len(self.redis.purchases)
+        for user, may_buy_again, bought in map(self.cancelled.__getitem__, order_ids):
+            if user in redis.purchases and redis.purchases[user].order_id == bought.order_id:
+                redis.keys.discard(redis.purchases.pop(user).key)
+            if not may_buy_again:
+                redis.barred.add(user)
+        if redis.setup and len(redis.purchases) < held_before:
+            redis.stock = max(0, redis.setup.total - len(redis.purchases))
+        self.due.clear()
 
     def publish(self) -> str:
         """Put SQL's setup in force; return published, lost or below_sold."""
@@ -134,6 +174,10 @@ class Model:
                 self._write(order_id, user)
 
     def _write(self, order_id: str, user: str) -> None:
+        if order_id in self.cancelled:  # its row is there
+            del self.redis.waiting[order_id]
+            self.redis.taken.discard(order_id)
+            return
         bought = self.redis.purchases[user]
         if self.orders.setdefault(user, bought).order_id == order_id:
             del self.redis.waiting[order_id]
@@ -146,7 +190,7 @@ class Model:
         return {
             order_id: user
             for order_id, user in self.redis.waiting.items()
-            if user in self.orders and self.orders[user].order_id != order_id
+            if order_id not in self.cancelled and user in self.orders and self.orders[user].order_id != order_id
         }
 
     def restart(self) -> None:
@@ -164,7 +208,7 @@ class Model:
     def is_missing_something(self, newest_seen: str) -> bool:
         """Return whether Redis lacks what SQL or a worker knows."""
         redis = self.redis
-        known = [order.order_id for order in self.orders.values()] + [newest_seen] * bool(newest_seen)
+        known = [*self._order_ids(), *([newest_seen] if newest_seen else [])]
         return (
             redis.epoch != self.epoch
             or any(
@@ -173,6 +217,9 @@ class Model:
             )
             or any(position(order_id) > redis.last_position for order_id in known)
         )
+
+    def _order_ids(self) -> list[str]:
+        return [*(order.order_id for order in self.orders.values()), *self.cancelled]
 
     def may_open(self, newest_seen: str) -> bool:
         """Return whether the sale goes on after a comparison: what was closed in one run stays closed in it."""
@@ -185,13 +232,14 @@ class Model:
 
     def gather(self) -> None:
         """Do the first half of a restoration: every purchase is in Redis and nothing is open."""
+        self._take_out(self.cancelled)
         self.write(takes_over=True)
         redis = self.redis
         redis.is_closed = redis.is_closed_in_this_run = redis.is_half_restored = True
         redis.purchases |= self.orders
         redis.keys |= {order.key for order in self.orders.values() if order.key}
         redis.last_position = max(
-            [redis.last_position, *(position(order.order_id) for order in self.orders.values())],
+            [redis.last_position, *map(position, self._order_ids())],
         )
 
     def reopen(self, epoch: str) -> None:

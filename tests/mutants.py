@@ -23,7 +23,7 @@ class Mutant(NamedTuple):
     tests: str
 
 
-PURCHASE, PUBLISH = "sales/lua/purchase.lua", "sales/lua/publish.lua"
+PURCHASE, PUBLISH, CANCEL = "sales/lua/purchase.lua", "sales/lua/publish.lua", "sales/lua/cancel.lua"
 ALL_ROWS_DONE = "    done = [row.order_id for row in rows]\n"
 
 MUTANTS = {
@@ -53,7 +53,7 @@ MUTANTS = {
     "the app's clock decides": Mutant(
         (
             (PURCHASE, "local now_us = time[1] * 1000000 + time[2]", "local now_us = tonumber(ARGV[4])"),
-            (PURCHASE, "KEYS[6] and redis.call('MGET', unpack(KEYS, 6)) or {}", "{}"),
+            (PURCHASE, "KEYS[7] and redis.call('MGET', unpack(KEYS, 7)) or {}", "{}"),
             ("sales/purchases.py", "limit, period_us, *words]", "limit, time.time_ns() // 1000, *words]"),
         ),
         "tests/test_purchase.py",
@@ -117,6 +117,50 @@ MUTANTS = {
     "a change that Redis did not take is forgotten": Mutant(
         (("sales/desk.py", "        sale.mirror_due = True\n", ""),), "tests/test_desk.py"
     ),
+    "a cancelled unit comes back as often as it is asked for": Mutant(
+        (
+            (CANCEL, "if purchase and purchase:match('^%S+') == order_id then", "if true then"),
+            (CANCEL, "purchase:match('^%S+ %S+ (.+)$')", "purchase and purchase:match('^%S+ %S+ (.+)$')"),
+            (CANCEL, "math.max(0, config[2] - redis.call('HLEN', KEYS[3]))", "redis.call('GET', KEYS[2]) + freed"),
+        ),
+        "tests/test_cancelling.py",
+    ),
+    "a cancellation takes out whatever its shopper has": Mutant(
+        ((CANCEL, "if purchase and purchase:match('^%S+') == order_id then", "if purchase then"),),
+        "tests/test_cancelling.py",
+    ),
+    "a cancellation that Redis did not take is forgotten": Mutant(
+        (
+            (
+                "sales/cancelling.py",
+                "order.may_buy_again, order.cancellation_due = may_buy_again, True",
+                "order.may_buy_again = may_buy_again",
+            ),
+        ),
+        "tests/test_cancelling.py",
+    ),
+    "a cancelled purchase stands in for a lost one": Mutant(
+        (("sales/continuity.py", "            cancelling.enforce_all(sale, sale.epoch)\n", "            pass\n"),),
+        "tests/test_cancelling.py",
+    ),
+    "restoring gives back what is cancelled meanwhile": Mutant(
+        (
+            (
+                "sales/restoring.py",
+                '        cancelled = cancelling.enforce_all(sale, epoch="")\n',
+                "        cancelled = 0\n",
+            ),
+        ),
+        "tests/test_cancelling.py",
+    ),
+    "publishing takes a cancellation for a loss": Mutant(
+        (("sales/publishing.py", "            sale.valid_orders().count(),\n", "            sale.orders.count(),\n"),),
+        "tests/test_cancelling.py",
+    ),
+    "who may not buy again buys again": Mutant(
+        ((PURCHASE, "  if is_barred[user] then return 'order_cancelled', '', remaining end\n", ""),),
+        "tests/test_cancelling.py",
+    ),
     "an export holds formulas": Mutant(
         (("sales/exports.py", "if cell.startswith(_FORMULA_STARTS) else cell", "if False else cell"),),
         "tests/test_order_admin.py",
@@ -158,9 +202,9 @@ MUTANTS = {
     "a shopper may have two orders": Mutant(
         (
             (
-                "sales/migrations/0001_initial.py",
-                "fields=('sale', 'user_id'), name=",
-                "fields=('sale', 'user_id', 'order_id'), name=",
+                "sales/migrations/0005_order_cancellation.py",
+                "fields=('sale', 'user_id'), name='one_order_per_shopper'",
+                "fields=('sale', 'user_id', 'order_id'), name='one_order_per_shopper'",
             ),
         ),
         "tests/test_orders.py",

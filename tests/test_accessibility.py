@@ -9,7 +9,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from sales.models import Sale
+from sales import receipts
+from sales.models import Order, Sale
 from sales.outcomes import HTTP_STATUS
 from tests.browsers import buy, show_refusal
 from tests.conftest import MakeSale, OpenPage
@@ -29,7 +30,7 @@ STATES: dict[str, dict[str, Any]] = {
 
 ANSWERS = [
     *("purchased", "already_purchased", "sold_out", "not_started", "ended", "paused", "invalid_request", "forbidden"),
-    *("rate_limited", "unavailable", "unknown", "server_error", "something new"),
+    *("rate_limited", "unavailable", "unknown", "server_error", "order_cancelled", "something new"),
 ]
 
 
@@ -114,6 +115,23 @@ def test_axe_finds_nothing_on_the_receipt_and_on_the_way_to_it(open_page: OpenPa
     expect(page.get_by_role("alert")).to_be_visible()
 
     assert receipt == []
+    assert violations(page) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_axe_finds_nothing_on_the_receipt_of_a_cancelled_order(open_page: OpenPage, open_sale: Sale, look: dict):
+    Order.objects.create(
+        sale=open_sale,
+        order_id="1771063530000-0",
+        user_id="ada",
+        purchased_at=open_sale.starts_at,
+        remaining_stock=9,
+        cancelled_at=open_sale.starts_at,
+    )
+
+    page = open_page(receipts.address(open_sale.id, "1771063530000-0"), **look)
+
+    expect(page.locator(".slip.over h1")).to_be_visible()
     assert violations(page) == []
 
 

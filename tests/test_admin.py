@@ -9,8 +9,9 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from sales import publishing, purchases, store
-from sales.models import Sale
+from sales import cancelling, publishing, purchases, store
+from sales.models import Order, Sale
+from sales.orders import consumer_name, run_once
 from tests.servers import RedisServer, free_port
 
 pytestmark = pytest.mark.usefixtures("static_files")
@@ -251,6 +252,22 @@ def test_the_price_is_fixed_once_a_unit_is_sold(operator: Client, changes: dict[
     page = change(operator, sale, **changes)
 
     assert "1 units are sold already: keep 49.00 EUR" in page
+
+
+def test_a_cancelled_order_frees_the_total_and_keeps_the_price_that_its_receipt_shows(operator: Client):
+    sale = add_published(operator)
+    for user_id in ("ada", "bob"):
+        buy(sale, user_id)
+    run_once(consumer_name())
+    cancelling.cancel(Order.objects.get(user_id="bob"), User.objects.get(), may_buy_again=True)
+    cancelling.enforce(sale)
+
+    priced = change(operator, sale, total_stock="1", display_price="39.00")
+    change(operator, sale, total_stock="1")
+
+    assert "2 units are sold already: keep 49.00 EUR" in priced
+    standing = publishing.standing(sale)
+    assert (standing.sold, standing.remaining_stock) == (1, 0)
     assert Sale.objects.get().price_text() == "49.00 EUR"
 
 

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from sales import publishing
 from sales.models import Order, Sale
+from sales.orders import consumer_name, run_once
 from tests.conftest import MakeSale
 from tests.servers import WebServer, free_port
 
@@ -66,13 +67,13 @@ def desk_of(chromium: Browser, server: WebServer) -> Iterator[OpenDesk]:
 @pytest.fixture
 def order(make_sale: MakeSale) -> Order:
     sale = make_sale(name="Limited Edition Widget in Blue")
-    return Order.objects.create(
-        sale=sale,
-        order_id="1771070400000-0",
-        user_id="a.shopper.with.a.long.name@subdomain.example.com",
-        purchased_at=timezone.now(),
-        remaining_stock=9,
+    fields = {"sale": sale, "user_id": "a.shopper.with.a.long.name@subdomain.example.com", "remaining_stock": 9}
+    cancelled = {"cancelled_at": timezone.now(), "may_buy_again": True, "cancellation_due": True}
+    order = Order.objects.create(order_id="1771070400000-0", purchased_at=timezone.now(), **fields)
+    Order.objects.create(
+        id=order.id + 1, order_id="1771070300000-0", purchased_at=timezone.now(), **fields, **cancelled
     )
+    return order
 
 
 def paths(order: Order) -> dict[str, str]:
@@ -87,6 +88,10 @@ def paths(order: Order) -> dict[str, str]:
         "a step that is refused": f"{sale}/resume-sale/",
         "the list of orders": "/admin/sales/order/",
         "an order": f"/admin/sales/order/{order.id}/change/",
+        "an order to cancel": f"/admin/sales/order/{order.id}/cancel/",
+        "a cancelled order": f"/admin/sales/order/{order.id + 1}/change/",
+        "a cancelled order to cancel": f"/admin/sales/order/{order.id + 1}/cancel/",
+        "the list of cancelled orders": "/admin/sales/order/?state=cancelled",
     }
 
 
@@ -132,6 +137,27 @@ def test_an_operator_prepares_a_sale_and_publishes_it(own_desk: OpenDesk):
     expect(page.get_by_role("region", name="The sale now")).to_contain_text("On sale now, ends in")
     page.get_by_role("link", name="View on site").click()
     expect(page.get_by_role("heading", name="Widget")).to_be_visible()
+
+
+@pytest.mark.parametrize("java_script_enabled", [True, False])
+def test_an_operator_cancels_an_order_on_a_phone(own_desk: OpenDesk, open_sale: Sale, java_script_enabled: bool):
+    page = own_desk("/admin/", viewport=PHONE, java_script_enabled=java_script_enabled)
+    attempt = "/api/sale/purchase", {"userId": "ada@example.com"}
+    order_id = page.request.post(attempt[0], data=attempt[1]).json()["orderId"]
+    run_once(consumer_name())
+    page.goto("/admin/sales/order/")
+
+    page.get_by_role("link", name=order_id).click()
+    page.get_by_role("link", name="Cancel …").click()
+    expect(page.get_by_role("row", name="Units remaining 9 10")).to_be_visible()
+    page.get_by_role("radio", name="No: further attempts are refused").check()
+    page.get_by_role("button", name="Yes, cancel").click()
+
+    told = f"Order {order_id} of ada@example.com is cancelled. It is in force: 0 sold, 10 remaining."
+    expect(page.get_by_text(told)).to_be_visible()
+    expect(page.get_by_role("region", name="The order now")).to_contain_text("the shopper may not buy again")
+    expect(page.get_by_role("link", name="Cancel …")).to_have_count(0)
+    assert page.request.post(attempt[0], data=attempt[1]).json()["code"] == "order_cancelled"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from django.contrib.auth.models import User
 from django.utils import timezone
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -24,7 +25,7 @@ from hypothesis.stateful import (
 )
 from pytest_django import Settings
 
-from sales import audit, continuity, orders, publishing, purchases, restoring, store
+from sales import audit, cancelling, continuity, orders, publishing, purchases, restoring, store
 from sales.clock import to_ms
 from sales.models import Order, Quarantine, Sale
 from sales.purchases import Attempt, Purchase
@@ -73,6 +74,7 @@ class FlashSale(RuleBasedStateMachine):
         for table in (Order, Quarantine, Sale):
             table.objects.all().delete()
         store.client().flushall()
+        self.operator, _ = User.objects.get_or_create(username="olga")
         self.sale = Sale.objects.create(name="Widget", total_stock=total, **_window("open"))
         self.stream = store.key(self.sale.id, "orders")
         self.model = Model(Setup(total), self.sale.epoch)
@@ -141,6 +143,22 @@ class FlashSale(RuleBasedStateMachine):
         )
         self.publish()
 
+    # An entry that SQL has refused for another order of its shopper's waits for a person, who looks at both.
+    @precondition(lambda self: self.model.orders and not self.model.conflicts())
+    @rule(data=st.data(), may_buy_again=st.booleans(), dies_half_way=st.booleans())
+    def cancel_an_order(self, data: st.DataObject, may_buy_again: bool, dies_half_way: bool) -> None:
+        user = data.draw(st.sampled_from(sorted(self.model.orders)))
+        order = self.sale.orders.get(order_id=self.model.orders[user].order_id)
+        cancelling.cancel(order, self.operator, may_buy_again=may_buy_again)
+        self.model.cancel(user, may_buy_again)
+        if not dies_half_way:
+            self.enforce_what_is_due()
+
+    @rule()
+    def enforce_what_is_due(self) -> None:
+        cancelling.catch_up()
+        self.model.enforce()
+
     # The order writer
 
     @precondition(lambda self: self.model.unread())  # it would wait for more
@@ -165,6 +183,7 @@ class FlashSale(RuleBasedStateMachine):
     @rule()
     def audit(self) -> None:
         self._drain()
+        self.enforce_what_is_due()
 
         drift = set(audit.audit(self.sale).drift)
 
@@ -204,6 +223,7 @@ class FlashSale(RuleBasedStateMachine):
     @rule(knows_the_newest=st.booleans())
     def compare_redis_with_sql(self, knows_the_newest: bool) -> None:
         newest_seen = self.newest_answered if knows_the_newest else ""
+        self.model.enforce_all()
         is_open = continuity.confirm(self.sale.id, store.run_id_blocking(), newest_seen) == ""
         if not self.model.redis.is_half_restored:
             assert is_open == self.model.may_open(newest_seen)
@@ -226,7 +246,7 @@ class FlashSale(RuleBasedStateMachine):
         self.model.gather()
         self.model.reopen(self.sale.epoch)
         held, total = len(self.model.redis.purchases), self.model.setup.total
-        assert (done.purchases_found, done.purchases_restored) == (found, held - found)
+        assert (done.purchases_found, done.purchases_restored - done.purchases_cancelled) == (found, held - found)
         assert done.orders_in_sql == len(self.model.orders)
         assert (done.remaining_stock, done.oversold) == (max(0, total - held), max(0, held - total))
         assert had_conflicts or done.stream_entries_written >= len(self.model.orders) - written_before
@@ -259,6 +279,7 @@ class FlashSale(RuleBasedStateMachine):
             for user, bought in model.purchases.items()
         }
         assert {key.decode() for key in keys} == {purchases.digest(key) for key in model.keys}
+        assert {user.decode() for user in store.client().smembers(store.key(self.sale.id, "barred"))} == model.barred
         if not model.is_half_restored:
             assert standing.remaining_stock == model.stock
         config = standing.config
@@ -275,8 +296,12 @@ class FlashSale(RuleBasedStateMachine):
     def _check_sql(self) -> None:
         rows = {
             (row.user_id, row.order_id, row.remaining_stock, row.key_digest, to_ms(row.purchased_at))
-            for row in self.sale.orders.all()
+            for row in self.sale.valid_orders()
         }
+        cancelled = self.sale.cancelled_orders().values_list("order_id", "user_id", "may_buy_again")
+        assert set(cancelled) == {(order_id, *order[:2]) for order_id, order in self.model.cancelled.items()}
+        due = self.sale.orders.filter(cancellation_due=True).values_list("order_id", flat=True)
+        assert set(due) == self.model.due
         assert rows == {
             (user, *order[:2], purchases.digest(order.key), position(order.order_id)[0])
             for user, order in self.model.orders.items()
@@ -287,7 +312,7 @@ class FlashSale(RuleBasedStateMachine):
         in_stream = {entry_id.decode(): fields[b"user_id"].decode() for entry_id, fields in entries}
         conflicts = self.model.conflicts()
         assert in_stream.items() >= self.model.redis.waiting.items() - conflicts.items()
-        bought = {purchase.order_id for purchase in self.model.redis.purchases.values()}
+        bought = {purchase.order_id for purchase in self.model.redis.purchases.values()} | self.model.cancelled.keys()
         assert bought >= in_stream.keys() - conflicts.keys()
 
 

@@ -116,7 +116,7 @@ def test_the_export_holds_what_the_list_shows(viewer: Client, make_sale: MakeSal
         *(f"shopper-{number}@example.com" for number in (2, 1, 0)),
     ]
     assert filtered[1:] == [
-        ["1771070400002-0", "zwolf", "Zwölf", "shopper-2@example.com", "2026-02-14T12:02:00.120Z", "1"]
+        ["1771070400002-0", "zwolf", "Zwölf", "shopper-2@example.com", "2026-02-14T12:02:00.120Z", "1", ""]
     ]
 
 

@@ -20,7 +20,7 @@ from tests.servers import RedisServer
 FILES = [
     f"tests/test_{name}.py"
     for name in (
-        *("orders", "audit", "publishing", "commands", "continuity", "model", "shoppers"),
+        *("orders", "audit", "publishing", "commands", "continuity", "model", "shoppers", "cancelling"),
         *("admin", "desk", "desk_race", "order_admin", "roles"),
     )
 ]

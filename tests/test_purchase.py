@@ -379,7 +379,9 @@ def test_every_key_and_argument_of_a_script_is_in_its_header(path: Path):
 
     # KEYS[5 + i], unpack(ARGV, 4) and a loop from 3 take the rest from there on.
     used_keys = named(code, r"KEYS\[(\d+)\]") | {last + 1 for last in named(code, r"KEYS\[(\d+) \+ i\]")}
-    used_arguments = named(code, r"ARGV\[(\d+)\]") | named(code, r"ARGV, (\d+)") | named(code, r"i = (\d+), #ARGV")
+    used_arguments = (
+        named(code, r"ARGV\[(\d+)\]") | named(code, r"unpack\(ARGV, (\d+)") | named(code, r"i = (\d+), #ARGV")
+    )
     assert used_keys == named(contract, r"KEYS\[(\d+)")
     assert used_arguments == named(contract, r"ARGV\[(\d+)")
     assert "Returns" in contract

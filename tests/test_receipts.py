@@ -126,7 +126,7 @@ def test_a_receipt_after_the_stream_was_trimmed(client: Client, make_sale: MakeS
 def test_an_order_that_is_written_between_the_looks_is_found(
     open_sale: Sale, bought: str, monkeypatch: pytest.MonkeyPatch
 ):
-    def written_and_trimmed(sale_id: int, order_id: str) -> str:
+    def written_and_trimmed(sale_id: int, order_id: str) -> receipts.Found | None:
         written()
         store.client().xtrim(store.key(open_sale.id, "orders"), maxlen=0, approximate=False)
         return in_stream(sale_id, order_id)

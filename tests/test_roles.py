@@ -44,6 +44,8 @@ def answers(client: Client, order: Order) -> dict[str, int]:
         "a new sale": "/admin/sales/sale/add/",
         "orders": "/admin/sales/order/",
         "an order": f"/admin/sales/order/{order.id}/change/",
+        "a cancellation, asked": f"/admin/sales/order/{order.id}/cancel/",
+        "its order's history": f"/admin/sales/order/{order.id}/history/",
         "an export": "/admin/sales/order/export/",
         "quarantine": "/admin/sales/quarantine/",
         **{f"{step}, asked": f"{sale}/{step}-sale/" for step in STEPS},
@@ -54,6 +56,7 @@ def answers(client: Client, order: Order) -> dict[str, int]:
         "a changed sale": f"{sale}/change/",
         "a deleted sale": f"{sale}/delete/",
         "a changed order": f"/admin/sales/order/{order.id}/change/",
+        "a cancellation": f"/admin/sales/order/{order.id}/cancel/",
         **{step: f"{sale}/{step}-sale/" for step in STEPS},
     }
     return {name: client.get(path).status_code for name, path in get.items()} | {
@@ -62,8 +65,10 @@ def answers(client: Client, order: Order) -> dict[str, int]:
 
 
 STEPS = ("pause", "resume", "extend", "add-stock", "end", "unpublish", "publish")
-SEEN = ("the desk", "sales", "a sale", "its history", "orders", "an order", "an export", "quarantine")
-RUN = ("a new sale", "a changed sale", *STEPS, *(f"{step}, asked" for step in STEPS))
+SEEN_OF_ORDERS = ("orders", "an order", "its order's history", "an export", "quarantine")
+SEEN = ("the desk", "sales", "a sale", "its history", *SEEN_OF_ORDERS)
+CANCEL = ("a cancellation, asked", "a cancellation")
+RUN = ("a new sale", "a changed sale", *STEPS, *(f"{step}, asked" for step in STEPS), *CANCEL)
 LED = ("people", "roles")
 NOBODYS = ("a deleted sale", "a changed order")
 
@@ -77,7 +82,7 @@ def test_a_viewer_sees_sales_and_orders_and_changes_nothing(statuses: dict[str, 
     assert allowed(statuses["viewer"]) == {*SEEN}
 
 
-def test_an_operator_prepares_and_runs_sales(statuses: dict[str, dict[str, int]]):
+def test_an_operator_prepares_and_runs_sales_and_cancels_orders(statuses: dict[str, dict[str, int]]):
     assert allowed(statuses["operator"]) == {*SEEN, *RUN}
 
 
@@ -115,6 +120,14 @@ def test_a_viewer_is_offered_no_steps(order: Order):
     assert "On sale now, ends in" in page
     assert "-sale/" not in page
     assert "Duplicate" not in page
+
+
+def test_the_button_that_cancels_is_there_for_whom_it_works(order: Order):
+    address = f"/admin/sales/order/{order.id}/"
+
+    pages = {role: member(role).get(f"{address}change/").content.decode() for role in roles.ROLES}
+
+    assert [f"{address}cancel/" in pages[role] for role in roles.ROLES] == [False, True, True]
 
 
 def test_granting_twice_changes_nothing(db: None):

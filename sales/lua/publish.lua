@@ -7,7 +7,7 @@ KEYS[4] {sale:ID}:orders     stream
 ARGV[1] total_stock
 ARGV[2] epoch                the sale's, as SQL has it
 ARGV[3] is_first             1 when SQL knows of no earlier publication
-ARGV[4] orders_in_sql        orders of this sale that SQL holds
+ARGV[4] orders_in_sql        orders of this sale that SQL holds, without the cancelled ones
 ARGV[5] run_id               this server's run; noted at the first publication, when there is nothing to check
 ARGV[6] group                the consumer group that moves orders to SQL
 ARGV[7..] field, value       the configuration

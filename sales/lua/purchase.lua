@@ -1,11 +1,12 @@
 --[[ Decide a batch of attempts to buy, in the order in which they came.
 
-KEYS[1]   {sale:ID}:config     hash    starts_ms, ends_ms, paused, published, run_id, closed; sold_out_ms is set
+KEYS[1]   {sale:ID}:config     hash    starts_ms, ends_ms, paused, published, run_id, closed, has_barred; sets sold_out_ms
 KEYS[2]   {sale:ID}:stock      string  units free
 KEYS[3]   {sale:ID}:purchases  hash    user_id -> "order_id remaining_stock key_digest"
 KEYS[4]   {sale:ID}:keys       set     digests of the idempotency keys that bought
 KEYS[5]   {sale:ID}:orders     stream  user_id, remaining_stock, key_digest
-KEYS[6..] {sale:ID}:ratelimit:USER  string  of each attempt in turn; none when attempts are not limited
+KEYS[6]   {sale:ID}:barred     set     shoppers whose order was cancelled and who may not buy again
+KEYS[7..] {sale:ID}:ratelimit:USER  string  of each attempt in turn; none when attempts are not limited
 ARGV[1]   run_id        this server's run, which is the one that was last compared with SQL, or nothing is decided
 ARGV[2]   known_run     the run that holds all that the caller has answered, which is this one, too; "" for none yet
 ARGV[3]   limit         attempts that a shopper may make in a period, all at once if they like
@@ -16,7 +17,7 @@ rate_limited the milliseconds to wait. Fails before it writes: NOTMIRRORED, CLOS
 ]]
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
-local config = redis.call('HMGET', KEYS[1], 'starts_ms', 'ends_ms', 'paused', 'published', 'run_id', 'closed')
+local config = redis.call('HMGET', KEYS[1], 'starts_ms', 'ends_ms', 'paused', 'published', 'run_id', 'closed', 'has_barred')
 local remaining = tonumber(redis.call('GET', KEYS[2]))
 if config[4] ~= '1' or not remaining then return redis.error_reply('NOTMIRRORED the sale is not in Redis') end
 if config[6] then return redis.error_reply('CLOSED ' .. config[6]) end
@@ -31,21 +32,26 @@ for i = 5, #ARGV, 2 do
   users[#users + 1] = ARGV[i]
   keys[#keys + 1] = ARGV[i + 1]
 end
-local purchases, key_bought = {}, {}
+local purchases, key_bought, is_barred = {}, {}, {}
 for i, purchase in ipairs(redis.call('HMGET', KEYS[3], unpack(users))) do
   purchases[users[i]] = purchase
 end
 for i, bought in ipairs(redis.call('SMISMEMBER', KEYS[4], unpack(keys))) do
   key_bought[keys[i]] = bought == 1 and keys[i] ~= ''
 end
+if config[7] then
+  for i, barred in ipairs(redis.call('SMISMEMBER', KEYS[6], unpack(users))) do
+    is_barred[users[i]] = barred == 1
+  end
+end
 
 -- The generic cell rate algorithm: a shopper's theoretical arrival time may run ahead of now by one period.
 -- Kept out of the append-only file and replicas: it is worth less than the fsync that a refusal would then cost.
 local wait_ms, arrivals, period_us = {}, {}, tonumber(ARGV[4])
-local arrivals_then = KEYS[6] and redis.call('MGET', unpack(KEYS, 6)) or {}
+local arrivals_then = KEYS[7] and redis.call('MGET', unpack(KEYS, 7)) or {}
 redis.set_repl(redis.REPL_NONE)
 for i, arrival_then in ipairs(arrivals_then) do
-  local key = KEYS[5 + i]
+  local key = KEYS[6 + i]
   local arrival_us = math.max(arrivals[key] or tonumber(arrival_then or 0), now_us) + math.floor(period_us / ARGV[3])
   if arrival_us - now_us > period_us then
     wait_ms[i] = math.ceil((arrival_us - now_us - period_us) / 1000)
@@ -65,6 +71,7 @@ local function decide(user, key)
     return 'already_purchased', order_id, remaining
   end
   if key_bought[key] then return 'idempotency_key_reused', '', remaining end
+  if is_barred[user] then return 'order_cancelled', '', remaining end
   if refusal then return refusal, '', remaining end
   if remaining <= 0 then return 'sold_out', '', 0 end
   remaining = remaining - 1

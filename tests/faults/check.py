@@ -7,19 +7,17 @@ from collections import Counter, defaultdict
 from typing import Any, NamedTuple
 
 from tests.faults.load import Answer, Load
-from tests.faults.stage import SLUG, Stage
+from tests.faults.stage import SLUG, Purchase, Stage
 
 ANSWERED_WITHIN_SECONDS = 3.0
 # The writer takes a dead writer's entries over after 5 s, and up to 10 s later when Redis's clock went back that far.
 DRAINED_WITHIN_SECONDS = 25.0
 CODES = {
     200: {"purchased"},
-    409: {"already_purchased", "sold_out"},
+    409: {"already_purchased", "sold_out", "order_cancelled"},
     503: {"unavailable", "unknown"},
     0: {"unknown"},
 }
-
-Purchase = tuple[str, str]
 
 
 class Loss(NamedTuple):
@@ -48,7 +46,9 @@ def complaints(stage: Stage, load: Load, loss: Loss | None = None, *, may_drop: 
     _check_answers(load.answers, found, may_drop=may_drop)
     held = {user_id: value.split(" ") for user_id, value in stage.redis.hgetall(stage.key("purchases")).items()}
     purchases = {user_id: words[0] for user_id, words in held.items()}
-    _check_purchases(load.answers, held, loss, found)
+    cancelled = stage.cancelled_orders()
+    _check_purchases(load.answers, held, loss, set(cancelled), found)
+    _check_cancellations(stage, load.answers, purchases, cancelled, found)
     _check_stock(stage, len(purchases), load.answers, loss, found)
     _check_places(stage, purchases, loss, found)
     return found
@@ -92,15 +92,17 @@ def _check_answers(answers: list[Answer], found: Complaints, *, may_drop: bool) 
     found.unless(may_drop or not dropped, f"{len(dropped)} connections broke", *dropped)
 
 
-def _check_purchases(answers: list[Answer], held: dict[str, list[str]], loss: Loss | None, found: Complaints) -> None:
-    """Acknowledged ⊆ purchases ⊆ attempted, and what was refused was not bought."""
+def _check_purchases(
+    answers: list[Answer], held: dict[str, list[str]], loss: Loss | None, cancelled: set[Purchase], found: Complaints
+) -> None:
+    """Acknowledged ⊆ purchases and cancelled ones ⊆ attempted, and what was refused was not bought."""
     forgivable = loss.lost - loss.in_sql if loss else set()
     purchases = {user_id: words[0] for user_id, words in held.items()}
     told = {(answer.user_id, answer.order_id) for answer in answers if answer.order_id}
-    missing = [(user, order_id) for user, order_id in told - forgivable if purchases.get(user) != order_id]
+    missing = [(user, order_id) for user, order_id in told - forgivable - cancelled if purchases.get(user) != order_id]
     found.unless(not missing, f"{len(missing)} acknowledged purchases are not there", *missing)
     if loss:
-        missing = [(user, order_id) for user, order_id in loss.in_sql if purchases.get(user) != order_id]
+        missing = [(user, order_id) for user, order_id in loss.in_sql - cancelled if purchases.get(user) != order_id]
         found.unless(not missing, f"{len(missing)} orders are not purchases after restore_sale", *missing)
 
     codes: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -115,17 +117,50 @@ def _check_purchases(answers: list[Answer], held: dict[str, list[str]], loss: Lo
     found.unless(len(order_ids) == len(purchases), "an order_id was given twice", *order_ids.most_common(3))
 
 
+def _check_cancellations(
+    stage: Stage,
+    answers: list[Answer],
+    purchases: dict[str, str],
+    cancelled: dict[Purchase, bool],
+    found: Complaints,
+) -> None:
+    """Acknowledged ⊆ cancelled ⊆ begun; none of them is a purchase, and nobody was given it, or bought, who may not."""
+    told = stage.told_cancellations()
+    saved = {(one.user_id, one.order_id): one.may_buy_again for one in told if one.word != "begun"}
+    lost = [order for order, may_buy_again in saved.items() if cancelled.get(order) is not may_buy_again]
+    found.unless(not lost, f"{len(lost)} acknowledged cancellations are not there", *lost)
+    strange = cancelled.keys() - {(one.user_id, one.order_id) for one in told}
+    found.unless(not strange, f"{len(strange)} orders are cancelled that nobody cancelled", *strange)
+    kept = [(user, order_id) for user, order_id in cancelled if purchases.get(user) == order_id]
+    found.unless(not kept, f"{len(kept)} cancelled orders are still purchases", *kept)
+    barred = {user for (user, _), may_buy_again in cancelled.items() if not may_buy_again}
+    found.unless(not barred & purchases.keys(), "shoppers have bought who may not", *barred & purchases.keys())
+    enforced = {one.order_id: one.at for one in told if one.word == "enforced"}
+    named = [answer for answer in answers if answer.began > enforced.get(answer.order_id, answer.began)]
+    found.unless(not named, f"{len(named)} answers name an order after it was cancelled", *named)
+    barred_at = {one.user_id: one.at for one in told if one.word == "enforced" and not one.may_buy_again}
+    wrong = [
+        answer
+        for answer in answers
+        if answer.began > barred_at.get(answer.user_id, answer.began)
+        and answer.code not in {"order_cancelled", "unavailable", "unknown"}
+    ]
+    found.unless(not wrong, f"{len(wrong)} answers to shoppers who may not buy again", *wrong)
+
+
 def _check_stock(stage: Stage, sold: int, answers: list[Answer], loss: Loss | None, found: Complaints) -> None:
     stock, total = int(stage.redis.get(stage.key("stock"))), stage.total_stock
     found.unless(stock + sold == total, f"stock {stock} + purchases {sold} != total {total}")
     found.unless(stock >= 0, f"the stock is {stock}")
     if not loss:
-        is_undersold = stock > 0 and any(answer.code == "sold_out" for answer in answers)
+        # A unit may have come back to stock after somebody heard that there was none.
+        late = (answer for answer in answers if answer.began >= stage.settled_at)
+        is_undersold = stock > 0 and any(answer.code == "sold_out" for answer in late)
         found.unless(not is_undersold, f"shoppers heard sold_out, and {stock} units are left")
 
 
 def _check_places(stage: Stage, purchases: dict[str, str], loss: Loss | None, found: Complaints) -> None:
-    """Orders = purchases, one per shopper, and the audit of the product finds the same."""
+    """Valid orders = purchases, one per shopper, and the audit of the product finds the same."""
     orders = stage.orders()
     differing = set(orders) ^ set(purchases.items())
     found.unless(not differing, f"{len(differing)} orders differ from purchases", *differing)

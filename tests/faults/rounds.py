@@ -1,6 +1,7 @@
 """One round: a stage, load, one fault, and the checker. A round's seed says all that was chosen in it."""
 
 import random
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +16,11 @@ from tests.faults.stage import SLUG, Plan, Stage
 OPEN_AGAIN_WITHIN_SECONDS = 3.0
 # By then every worker has looked at what Redis holds now.
 NOTICED_AFTER_SECONDS = 1.5
+CANCELS_WITHIN_SECONDS = 20.0
+FIRST_CANCELLED = 5
+# How long an operator goes on cancelling once all is whole again.
+GOES_ON_SECONDS = 0.5
+SETTLED_WITHIN_SECONDS = 10.0
 
 PLAIN = Plan()
 
@@ -25,7 +31,7 @@ class Fault:
 
     `run` breaks it and returns once it is whole again. One of `shows` must be among the answers meanwhile, so that a
     fault that misses its mark does not pass for one that was survived. `needs_purchases` keeps the sale from selling
-    out before, as `shows` does.
+    out before, as `shows` does. With `cancels` an operator cancels orders meanwhile.
     """
 
     run: Callable[[Stage, random.Random], None]
@@ -34,6 +40,7 @@ class Fault:
     needs_purchases: bool = False
     loses_data: bool = False
     drops_connections: bool = False
+    cancels: bool = False
     is_short: bool = True
 
 
@@ -43,7 +50,7 @@ def play(name: str, fault: Fault, number: int, *, project_dir: Path = PROJECT_DI
     Raises AssertionError, with the seed that replays it, when something is wrong after it.
     """
     rng = random.Random(f"{name}:{number}")
-    is_plenty = fault.shows or fault.needs_purchases or rng.random() < 0.7
+    is_plenty = not fault.cancels and (fault.shows or fault.needs_purchases or rng.random() < 0.7)
     total_stock = 10_000 if is_plenty else rng.randrange(50, 400)
     with Stage(fault.plan, total_stock, rng, project_dir) as stage:
         load = stage.load()
@@ -60,6 +67,7 @@ def _survive(fault: Fault, stage: Stage, load: Load, rng: random.Random) -> Comp
     found, loss = Complaints(), None
     load.start()
     try:
+        canceller = _start_canceller(stage) if fault.cancels else None
         time.sleep(rng.uniform(0.4, 0.8))
         began = time.monotonic()
         fault.run(stage, rng)
@@ -68,6 +76,8 @@ def _survive(fault: Fault, stage: Stage, load: Load, rng: random.Random) -> Comp
         found.unless(_is_open_again(load), f"the sale was not open again {OPEN_AGAIN_WITHIN_SECONDS} s after the fault")
         if found:
             return found
+        if canceller:
+            _settle(stage, canceller, found)
         opened = time.monotonic()
         time.sleep(rng.uniform(0.4, 0.8))
         # Every shopper may have been waiting for an answer that was lost before.
@@ -79,6 +89,28 @@ def _survive(fault: Fault, stage: Stage, load: Load, rng: random.Random) -> Comp
     found.unless(not fault.shows or bool(codes & fault.shows), f"the fault did not show: answers were {codes}")
     found.unless(_is_answered(load, opened), "nobody got an answer after the fault")
     return Complaints(found + complaints(stage, load, loss, may_drop=fault.drops_connections))
+
+
+def _start_canceller(stage: Stage) -> subprocess.Popen[bytes]:
+    """Return the process of an operator who has cancelled some orders by now."""
+    canceller, deadline = stage.start_canceller(), time.monotonic() + CANCELS_WITHIN_SECONDS
+    while sum(told.word == "enforced" for told in stage.told_cancellations()) < FIRST_CANCELLED:
+        assert canceller.poll() is None, stage.log("cancellations.log")
+        assert time.monotonic() < deadline, stage.log("cancellations.log")
+        time.sleep(0.02)
+    return canceller
+
+
+def _settle(stage: Stage, canceller: subprocess.Popen[bytes], found: Complaints) -> None:
+    """Stop the canceller, wherever it is, and wait until what it has left half done is done."""
+    time.sleep(GOES_ON_SECONDS)
+    canceller.terminate()
+    canceller.wait()
+    deadline = time.monotonic() + SETTLED_WITHIN_SECONDS
+    while (due := stage.cancellations_due()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    found.unless(due == 0, f"{due} cancellations are still not in Redis")
+    stage.settled_at = time.monotonic()
 
 
 def _is_open_again(load: Load) -> bool:
@@ -105,9 +137,9 @@ def _find_loss(stage: Stage, load: Load, found: Complaints) -> Loss:
         if answer.order_id and answer.began < stage.data_lost_at
     }
     in_sql = set(stage.orders())
-    # Read last: where nothing was lost, shoppers go on buying.
+    # Read after them: where nothing was lost, shoppers go on buying.
     held = {(user, value.split(" ")[0]) for user, value in stage.redis.hgetall(stage.key("purchases")).items()}
-    lost = (told | in_sql) - held
+    lost = (told | in_sql) - held - set(stage.cancelled_orders())
     sold = [answer for answer in load.since(stage.data_lost_at) if answer.status == 200]
     found.unless(not (lost and is_open), f"{len(lost)} purchases are lost, and the sale is open", *lost)
     found.unless(not (lost and sold), f"{len(lost)} purchases are lost, and {len(sold)} were sold after", *sold)

@@ -18,7 +18,7 @@ import psutil
 import redis
 
 from flashsale import embedded_redis
-from tests.faults import programs
+from tests.faults import cancellations, programs
 from tests.faults.databases import PostgreSQL, SQLite, new_postgresql, new_sqlite, prepared_var_dir
 from tests.faults.load import Client, Load
 from tests.faults.proxy import Proxy
@@ -26,6 +26,9 @@ from tests.servers import free_port
 
 READY_WITHIN_SECONDS = 20.0
 SLUG = "widget"
+
+
+Purchase = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Stage:
     # What a fault has done: when Redis came to hold less, and how many entries are no purchases.
     data_lost_at: float = field(init=False, default=0.0)
     malformed_entries: int = field(init=False, default=0)
+    # From when on nothing was cancelled, nor came back to stock.
+    settled_at: float = field(init=False, default=0.0)
 
     def __enter__(self) -> "Stage":
         prepared = prepared_var_dir()
@@ -176,6 +181,29 @@ class Stage:
         settings = {**self.settings, "PYTHONPATH": str(self.project_dir)}
         return self._start([sys.executable, script, step, str(number)], "writer.log", settings)
 
+    def start_canceller(self, step: str = "", number: int = 0) -> subprocess.Popen[bytes]:
+        """Start an operator who cancels orders; with a step, one who dies as `start_dying_writer`'s."""
+        script = Path(__file__).with_name("canceller.py")
+        settings = {**self.settings, "PYTHONPATH": str(self.project_dir)}
+        words = [str(self.rng.randrange(1_000_000)), step, str(number)]
+        return self._start([sys.executable, script, *words], "cancellations.log", settings)
+
+    def told_cancellations(self) -> list[cancellations.Cancellation]:
+        """Return what the cancellers have told so far, in their order."""
+        return cancellations.read(self.var_dir / "cancellations.log")
+
+    def cancelled_orders(self) -> dict[Purchase, bool]:
+        """Return shopper and order_id of each cancelled order in SQL, and whether that shopper may buy again."""
+        words = (
+            "SELECT user_id, order_id, may_buy_again FROM sales_order WHERE sale_id = %s AND NOT cancelled_at IS NULL"
+        )
+        rows = self.database.query(words, self.sale_id)
+        return {(user_id, order_id): bool(may_buy_again) for user_id, order_id, may_buy_again in rows}
+
+    def cancellations_due(self) -> int:
+        """Return how many cancellations Redis has not taken, as far as SQL knows."""
+        return self.database.query("SELECT count(*) FROM sales_order WHERE cancellation_due")[0][0]
+
     def manage(self, *words: str, may_fail: bool = False) -> str:
         """Run a management command and return what it printed."""
         return programs.run_manage(self.project_dir, self.settings, *words, may_fail=may_fail)
@@ -184,9 +212,10 @@ class Stage:
         """Shift Redis's time of day, and no other process's."""
         self._clock_file.write_text(f"{seconds:+d}")
 
-    def orders(self) -> list[tuple[str, str]]:
-        """Return shopper and order_id of each order that SQL holds."""
-        rows = self.database.query("SELECT user_id, order_id FROM sales_order WHERE sale_id = %s", self.sale_id)
+    def orders(self) -> list[Purchase]:
+        """Return shopper and order_id of each order that SQL holds and that is not cancelled."""
+        words = "SELECT user_id, order_id FROM sales_order WHERE sale_id = %s AND cancelled_at IS NULL"
+        rows = self.database.query(words, self.sale_id)
         return [(user_id, order_id) for user_id, order_id in rows]
 
     def load(self) -> Load:

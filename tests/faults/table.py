@@ -1,6 +1,6 @@
 """All faults by name."""
 
-from tests.faults import redis_faults, sql_faults, web_faults, writer_faults
+from tests.faults import cancel_faults, redis_faults, sql_faults, web_faults, writer_faults
 from tests.faults.rounds import Fault
 from tests.faults.stage import Plan
 
@@ -51,5 +51,33 @@ FAULTS: dict[str, Fault] = {
     ),
     "writer_stopped_past_its_claim_on_postgresql": Fault(
         writer_faults.stopped_past_its_claim, Plan(database="postgresql", writers=2), is_short=False
+    ),
+    "cancelling": Fault(cancel_faults.nothing, cancels=True),
+    "cancelling_on_postgresql": Fault(cancel_faults.nothing, POSTGRESQL, cancels=True, is_short=False),
+    "canceller_killed_before_redis_knows": Fault(cancel_faults.canceller_killed_before("redis"), cancels=True),
+    "canceller_killed_before_sql_knows": Fault(cancel_faults.canceller_killed_before("settled"), cancels=True),
+    "cancelling_while_redis_is_killed": Fault(redis_faults.killed, shows=UNAVAILABLE | UNKNOWN, cancels=True),
+    "cancelling_while_redis_is_stopped_2_s": Fault(
+        redis_faults.stopped_for(2), shows=UNAVAILABLE | UNKNOWN, cancels=True, is_short=False
+    ),
+    "cancelling_while_redis_answers_are_lost": Fault(
+        redis_faults.answers_lost, PROXIED, shows=UNKNOWN, cancels=True, is_short=False
+    ),
+    "cancelling_while_redis_is_wiped": Fault(
+        redis_faults.wiped, shows=UNAVAILABLE, loses_data=True, cancels=True, is_short=False
+    ),
+    "cancelling_while_redis_file_is_cut": Fault(
+        redis_faults.file_cut, shows=UNAVAILABLE, loses_data=True, cancels=True, is_short=False
+    ),
+    "cancelling_while_redis_is_replaced_by_older_copy": Fault(
+        redis_faults.replaced_by_older_copy, shows=UNAVAILABLE, loses_data=True, cancels=True
+    ),
+    "cancelling_while_writer_is_killed": Fault(
+        writer_faults.killed_before("commit"), needs_purchases=True, cancels=True, is_short=False
+    ),
+    "cancelling_while_sqlite_is_locked_3_s": Fault(sql_faults.sqlite_locked_for(3), cancels=True),
+    "cancelling_while_postgresql_is_stopped": Fault(sql_faults.postgresql_stopped, POSTGRESQL, cancels=True),
+    "cancelling_while_backends_are_terminated": Fault(
+        sql_faults.postgresql_backends_terminated, POSTGRESQL, cancels=True, is_short=False
     ),
 }

@@ -54,6 +54,21 @@ BUGS = {
         "writer_killed_before_commit",
         "orders differ from purchases",
     ),
+    "a_cancelled_unit_comes_back_twice": Bug(
+        "sales/lua/cancel.lua",
+        "if freed > 0 and config[2] then redis.call('SET', KEYS[2], "
+        "math.max(0, config[2] - redis.call('HLEN', KEYS[3]))) end",
+        "redis.call('INCRBY', KEYS[2], (#ARGV - 1) / 3)",
+        "canceller_killed_before_sql_knows",
+        "!= total",
+    ),
+    "a_cancellation_does_not_reach_redis": Bug(
+        "sales/cancelling.py",
+        "order.may_buy_again, order.cancellation_due = may_buy_again, True",
+        "order.may_buy_again = may_buy_again",
+        "cancelling",
+        "cancelled orders are still purchases",
+    ),
 }
 
 

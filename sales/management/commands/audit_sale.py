@@ -43,7 +43,7 @@ def _text(result: Audit) -> str:
     lines = [
         f"{result.slug}: {'DRIFT' if result.drift else 'no drift'}",
         f"  total {result.total_stock}, remaining {result.remaining_stock}, purchases {result.purchases}, "
-        f"stream {result.stream}, orders {result.orders}",
+        f"stream {result.stream}, orders {result.orders}, cancelled {result.cancelled}",
     ]
     for kind, examples in result.drift.items():
         lines += [f"  {kind.replace('_', ' ')}: {', '.join(examples)}", f"    {ADVICE[kind]}"]

@@ -27,10 +27,11 @@ class Command(BaseCommand):
             f"{slug}: Redis knew {done.purchases_found} purchases, SQL knows {done.orders_in_sql} orders.\n"
             f"  written from the stream to SQL: {done.stream_entries_written}\n"
             f"  restored from SQL to Redis:     {done.purchases_restored}\n"
+            f"  taken out, being cancelled:     {done.purchases_cancelled}\n"
             f"  stock: {done.remaining_stock} of {done.total_stock} remaining. The sale has a new epoch and is open."
         )
         if done.oversold:
             self.stdout.write(
                 f"  {done.oversold} units were sold twice while data was lost: the shoppers keep their orders. "
-                "Raise the total stock, or cancel orders by hand."
+                "Raise the total stock, or cancel orders in the admin."
             )

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, close_old_connections
 
-from sales import orders, publishing, store
+from sales import cancelling, orders, publishing, store
 
 RETRY_SECONDS = 0.5
 IDLE_SECONDS = 0.2
@@ -70,6 +70,7 @@ class Command(BaseCommand):
         if time.monotonic() - self.tidied_at > TIDY_EVERY_SECONDS:
             orders.tidy()
             publishing.catch_up()
+            cancelling.catch_up()
             self.tidied_at = time.monotonic()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
