@@ -14,6 +14,7 @@ from sales import confirmations, desk, durability, publishing, sale_form, states
 from sales.clock import beside_utc
 from sales.models import Sale
 from sales.order_admin import OrderAdmin, QuarantineAdmin
+from sales.people_admin import PeopleAdmin
 from sales.preflight_admin import PreflightAdmin
 from sales.sale_form import SaleForm
 
@@ -21,7 +22,7 @@ admin.site.site_header = admin.site.site_title = "Flash sales"
 admin.site.index_title = "The operator's desk"
 
 # Django finds what this module registers, and what it imports for that.
-__all__ = ["OrderAdmin", "QuarantineAdmin", "SaleAdmin"]
+__all__ = ["OrderAdmin", "PeopleAdmin", "QuarantineAdmin", "SaleAdmin"]
 
 
 @admin.register(Sale)
