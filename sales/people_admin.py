@@ -1,10 +1,11 @@
-"""The people who sign in, and how an administrator helps one whose phone is lost."""
+"""The people who sign in, their roles, and how an administrator helps one whose phone is lost."""
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
-from django.contrib.auth.admin import UserAdmin
-from django.contrib.auth.models import User
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -17,22 +18,50 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from sales import second_factor
 
-# Their pages show secrets. People see their own where they set it up, and nobody another's.
-admin.site.unregister((TOTPDevice, StaticDevice))
-admin.site.unregister(User)
+# The devices' pages show secrets. People see their own where they set it up, and nobody another's.
+admin.site.unregister((TOTPDevice, StaticDevice, User, Group))
+
+
+class Ticked(admin.ModelAdmin):
+    """Many of many are ticked: Django's two boxes to move things between cannot be read by everybody."""
+
+    filter_horizontal = ()
+
+    def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
+        kwargs["widget"] = forms.CheckboxSelectMultiple
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+
+@admin.register(Group)
+class RoleAdmin(Ticked, GroupAdmin):
+    pass
 
 
 @admin.register(User)
-class PeopleAdmin(UserAdmin):
-    list_display = ("username", "first_name", "last_name", "is_staff", "has_second_factor")
+class PeopleAdmin(Ticked, UserAdmin):
+    list_display = ("username", "roles", "is_staff", "is_active", "has_second_factor")
+    readonly_fields = ("last_login", "date_joined")
+    fieldsets = (
+        ("Who", {"fields": ("username", "password", "first_name", "last_name", "email")}),
+        ("What they may do", {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
+        ("When", {"fields": ("last_login", "date_joined")}),
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         devices = TOTPDevice.objects.filter(user=OuterRef("pk"), confirmed=True)
-        return super().get_queryset(request).annotate(has_device=Exists(devices))
+        return super().get_queryset(request).annotate(has_device=Exists(devices)).prefetch_related("groups")
+
+    @admin.display(description="Roles")
+    def roles(self, user: User) -> str:
+        return ", ".join(group.name for group in user.groups.all())
 
     @admin.display(description="Second factor", boolean=True)
     def has_second_factor(self, user: Any) -> bool:
         return user.has_device
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """Who leaves is made inactive, not deleted: the history of what they did would go with them."""
+        return False
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.lost_view)
