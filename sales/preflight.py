@@ -151,7 +151,7 @@ def _stock(sale: Sale) -> Finding:
     sold = publishing.standing(sale).sold
     left = sale.total_stock - sold
     if left <= 0:
-        return warning(f"All {sale.total_stock:,} units are sold.", "Choose “Add stock” on its page, if there are more.")
+        return warning(f"All {sale.total_stock:,} units are sold.", "Choose “Add stock” on its page if there are more.")
     return ok(f"{left:,} of {sale.total_stock:,} units are for sale.")
 
 
