@@ -6,6 +6,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
+from django.forms.widgets import Script
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
@@ -40,6 +41,9 @@ class SaleAdmin(PreflightAdmin):
         ("When", {"fields": ("starts_at", "ends_at")}),
         ("Shown to shoppers", {"fields": ("state", "mirror")}),
     )
+
+    class Media:
+        js = (Script("sales/chosen_picture.js", type="module"),)
 
     def get_fieldsets(self, request: HttpRequest, obj: Sale | None = None) -> Any:
         return self.fieldsets if obj else self.fieldsets[:-1]

@@ -23,7 +23,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 Person = AbstractBaseUser | AnonymousUser
 
 BACKUP_CODES = 10
-# Guessing from what SQL holds of a code is out of reach with 80 bits, so that a fast digest will do.
+# With 80 random bits, guessing a code from what SQL holds of it is out of reach: a fast digest without salt will do.
 BACKUP_CODE_BYTES = 10
 WRONG = "This code is not right, or was used already. Type the one that your app shows now, or another backup code."
 WRONG_AT_FIRST = (
@@ -87,7 +87,7 @@ def check(user: Person, code: str) -> Any:
     # Each is tried with its own kind of code alone, so that wrong ones of the app do not lock the backup codes.
     if plain.isdecimal():
         return _check(user, TOTPDevice.objects.filter(user=user, confirmed=True).first(), plain)
-    return _check(user, StaticDevice.objects.filter(user=user).first(), _digest(user, plain))
+    return _check(user, StaticDevice.objects.filter(user=user).first(), _digest(plain))
 
 
 def renew_backup_codes(user: Person) -> list[str]:
@@ -118,7 +118,7 @@ def _new_backup_codes(user: Person) -> list[str]:
     device, _ = StaticDevice.objects.get_or_create(user=user, defaults={"name": "backup codes"})
     device.token_set.all().delete()
     codes = [b32encode(secrets.token_bytes(BACKUP_CODE_BYTES)).decode().lower() for _ in range(BACKUP_CODES)]
-    StaticToken.objects.bulk_create(StaticToken(device=device, token=_digest(user, code)) for code in codes)
+    StaticToken.objects.bulk_create(StaticToken(device=device, token=_digest(code)) for code in codes)
     return [_grouped(code, "-") for code in codes]
 
 
@@ -129,7 +129,9 @@ def _check(user: Person, device: Any, token: str, wrong: str = WRONG) -> Any:
     is_allowed, reason = device.verify_is_allowed()
     if not is_allowed:
         seconds = max(1, math.ceil((reason["locked_until"] - timezone.now()).total_seconds()))
-        raise Wrong(f"Too many wrong codes. Wait {seconds} seconds, then type the one that your app shows by then.")
+        raise Wrong(
+            f"After a wrong code there is a wait. Try again in {seconds} s, with the code that your app shows then."
+        )
     taken_by = verify_token(user, device.persistent_id, token)
     if taken_by is None:
         raise Wrong(wrong)
@@ -145,6 +147,6 @@ def _plain(code: str) -> str:
     return "".join(code.lower().replace("-", "").split())
 
 
-def _digest(user: Person, code: str) -> str:
+def _digest(code: str) -> str:
     """Return what SQL holds of a backup code: as much of a digest as django-otp's column takes, 96 bits."""
-    return b64encode(sha256(f"{user.pk} {code}".encode()).digest()).decode()[:16]
+    return b64encode(sha256(code.encode()).digest()).decode()[:16]

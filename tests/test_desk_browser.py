@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.utils import timezone
 from django_otp.plugins.otp_totp.models import TOTPDevice
+from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from sales import publishing, second_factor
@@ -23,6 +25,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 PHONE = {"width": 390, "height": 844}
 
 OpenDesk = Callable[..., Page]
+
+
+def red_picture() -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (40, 30), "#f00").save(file, "PNG")
+    return file.getvalue()
 
 
 @pytest.fixture
@@ -150,6 +158,24 @@ def test_an_operator_prepares_a_sale_and_publishes_it(own_desk: OpenDesk):
     expect(page.get_by_role("region", name="The sale now")).to_contain_text("On sale now, ends in")
     page.get_by_role("link", name="View on site").click()
     expect(page.get_by_role("heading", name="Widget")).to_be_visible()
+
+
+def test_a_chosen_picture_is_seen_before_it_is_saved(open_desk: OpenDesk):
+    page = open_desk("/admin/sales/sale/add/", viewport=PHONE)
+    picture, chosen = (
+        page.locator("#id_image"),
+        page.get_by_role("img", name="The picture that you chose; it is not saved yet"),
+    )
+
+    picture.set_input_files({"name": "red.png", "mimeType": "image/png", "buffer": red_picture()})
+    expect(chosen).to_be_visible()
+    top_left = chosen.evaluate("canvas => [...canvas.getContext('2d').getImageData(0, 0, 1, 1).data]")
+    picture.set_input_files({"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"})
+    expect(page.get_by_text("This file is not a picture. Choose a JPEG, PNG or WebP.")).to_be_visible()
+    picture.set_input_files([])
+
+    expect(page.get_by_text("A placeholder, until you choose a picture.")).to_be_visible()
+    assert top_left == [255, 0, 0, 255]
 
 
 @pytest.mark.parametrize("name", PATHS)

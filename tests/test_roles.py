@@ -36,11 +36,13 @@ def statuses(order: Order) -> dict[str, dict[str, int]]:
 def answers(client: Client, order: Order) -> dict[str, int]:
     """Return the HTTP status of each of the admin's pages, for that client."""
     sale = f"/admin/sales/sale/{order.sale_id}"
+    second_factor = f"/admin/auth/user/{User.objects.earliest('id').pk}/second-factor/"
     get = {
         "the desk": "/admin/",
         "sales": "/admin/sales/sale/",
         "a sale": f"{sale}/change/",
         "its history": f"{sale}/history/",
+        "its preflight": f"{sale}/preflight/",
         "a new sale": "/admin/sales/sale/add/",
         "orders": "/admin/sales/order/",
         "an order": f"/admin/sales/order/{order.id}/change/",
@@ -49,8 +51,11 @@ def answers(client: Client, order: Order) -> dict[str, int]:
         **{f"{step}, asked": f"{sale}/{step}-sale/" for step in STEPS},
         "people": "/admin/auth/user/",
         "roles": "/admin/auth/group/",
+        "another's second factor": second_factor,
+        "one's own second factor": "/admin/second-factor/",
     }
     post = {
+        "a lost second factor": second_factor,
         "a changed sale": f"{sale}/change/",
         "a deleted sale": f"{sale}/delete/",
         "a changed order": f"/admin/sales/order/{order.id}/change/",
@@ -62,9 +67,10 @@ def answers(client: Client, order: Order) -> dict[str, int]:
 
 
 STEPS = ("pause", "resume", "extend", "add-stock", "end", "unpublish", "publish")
-SEEN = ("the desk", "sales", "a sale", "its history", "orders", "an order", "an export", "quarantine")
-RUN = ("a new sale", "a changed sale", *STEPS, *(f"{step}, asked" for step in STEPS))
-LED = ("people", "roles")
+OWN = "one's own second factor"
+SEEN = ("the desk", "sales", "a sale", "its history", "orders", "an order", "an export", "quarantine", OWN)
+RUN = ("a new sale", "its preflight", "a changed sale", *STEPS, *(f"{step}, asked" for step in STEPS))
+LED = ("people", "roles", "another's second factor", "a lost second factor")
 NOBODYS = ("a deleted sale", "a changed order")
 
 
@@ -96,7 +102,7 @@ def test_who_is_signed_in_without_a_role_sees_nothing(order: Order):
     client = Client()
     client.force_login(User.objects.create_user("nobody", is_staff=True))
 
-    assert allowed(answers(client, order)) == {"the desk"}
+    assert allowed(answers(client, order)) == {"the desk", OWN}
 
 
 def test_who_is_not_signed_in_is_sent_to_the_log_in(order: Order):

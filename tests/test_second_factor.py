@@ -177,7 +177,7 @@ def test_a_wrong_code_is_refused_and_makes_wait(protected: tuple[User, list[str]
     time.sleep(1.1)
 
     assert "This code is not right, or was used already." in wrong
-    assert "Too many wrong codes. Wait 1 seconds" in too_early
+    assert "After a wrong code there is a wait. Try again in 1 s" in too_early
     assert is_in(sign_in(Client(), next_code(olga)))
 
 
