@@ -4,7 +4,6 @@ import html
 import re
 import time
 from base64 import b32decode
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,12 +14,11 @@ from django.test import Client
 from django_otp.oath import hotp
 from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from pytest_django import Settings
 
 from sales import second_factor
 from tests.browsers import Visitor
-from tests.servers import WebServer, free_port
 from tests.test_accessibility import violations
 from tests.test_secure import run_manage
 
@@ -426,18 +424,6 @@ def test_the_setting_takes_two_words(value: str):
     assert run_manage("check", SECOND_FACTOR=value).returncode == 0
 
 
-@pytest.fixture
-def own_visitor(chromium: Browser, server: WebServer, transactional_db: None) -> Iterator[Visitor]:
-    """Somebody at a server that has seen no other test: it keeps the numbers by which the history names things."""
-    User.objects.create_superuser("olga", password=PASSWORD)
-    own = WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"})
-    own.start()
-    visitor = Visitor(chromium, own.url)
-    yield visitor
-    visitor.close()
-    own.stop()
-
-
 def fill_in(page: Page, code: str = "") -> None:
     page.get_by_label("Username").fill("olga")
     page.get_by_label("Password").fill(PASSWORD)
@@ -446,6 +432,7 @@ def fill_in(page: Page, code: str = "") -> None:
 
 
 def test_the_whole_way_on_a_phone_without_javascript(own_visitor: Visitor):
+    User.objects.create_superuser("olga", password=PASSWORD)
     phone = own_visitor.open("/admin/", viewport=PHONE, java_script_enabled=False)
     fill_in(phone)
     phone.get_by_role("link", name="Second factor").click()
@@ -474,7 +461,7 @@ def test_the_whole_way_on_a_phone_without_javascript(own_visitor: Visitor):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nobody_is_kept_out_at_any_step(own_visitor: Visitor, scheme: str):
-    olga = User.objects.get()
+    olga = User.objects.create_superuser("olga", password=PASSWORD)
     page = own_visitor.open("/admin/", viewport=PHONE, color_scheme=scheme)
     found = {}
 
