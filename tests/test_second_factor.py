@@ -4,6 +4,7 @@ import html
 import re
 import time
 from base64 import b32decode
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -18,9 +19,10 @@ from playwright.sync_api import Page, expect
 from pytest_django import Settings
 
 from sales import second_factor
+from tests import test_secure
 from tests.browsers import Visitor
+from tests.servers import WebServer
 from tests.test_accessibility import violations
-from tests.test_secure import run_manage
 
 pytestmark = pytest.mark.usefixtures("static_files")
 
@@ -188,6 +190,19 @@ def test_a_code_is_taken_once(protected: tuple[User, list[str]]):
     assert is_in(first)
     assert "was used already" in second
     assert not is_in(second)
+
+
+@pytest.mark.parametrize("is_backup", [False, True])
+def test_of_those_who_send_a_code_at_once_one_is_let_in(server: WebServer, transactional_db: None, is_backup: bool):
+    olga = User.objects.create_superuser("olga", password=PASSWORD)
+    second_factor.begin(olga)
+    _, codes = second_factor.turn_on(olga, next_code(olga))
+    code = codes[0] if is_backup else next_code(olga)
+
+    with ThreadPoolExecutor(5) as at_once:
+        answers = list(at_once.map(lambda _: test_secure.sign_in(server, {}, code), range(5)))
+
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 200, 302]
 
 
 def test_a_backup_code_is_taken_once_however_it_is_typed(protected: tuple[User, list[str]]):
@@ -421,7 +436,7 @@ def test_the_command_names_whom_it_does_not_know(db: None):
 
 @pytest.mark.parametrize("value", ["optional", "Required"])
 def test_the_setting_takes_two_words(value: str):
-    assert run_manage("check", SECOND_FACTOR=value).returncode == 0
+    assert test_secure.run_manage("check", SECOND_FACTOR=value).returncode == 0
 
 
 def fill_in(page: Page, code: str = "") -> None:
