@@ -223,6 +223,7 @@ LANGUAGES = [("en", _("English")), ("de", _("German"))]
 LOCALE_PATHS = [BASE_DIR / "sales" / "locale"]
 # What operators type and read in the admin. Shoppers, scripts and files get UTC.
 TIME_ZONE = read("TIME_ZONE", time_zone, "UTC")
+FORMAT_MODULE_PATH = "flashsale.formats"
 USE_TZ = True
 
 WHITENOISE_USE_FINDERS = DEBUG

@@ -32,6 +32,7 @@ class SaleAdmin(PreflightAdmin):
     list_display = ("name", "state", "sold", "remaining", "total_stock", "starts", "ends", "mirror")
     search_fields = ("name", "slug")
     actions = ("mirror_again",)
+    times = ("starts", "ends")
     fieldsets = (
         (
             "What is sold",
@@ -46,10 +47,15 @@ class SaleAdmin(PreflightAdmin):
         js = (Script("sales/chosen_picture.js", type="module"),)
 
     def get_fieldsets(self, request: HttpRequest, obj: Sale | None = None) -> Any:
-        return self.fieldsets if obj else self.fieldsets[:-1]
+        if obj is None:
+            return self.fieldsets[:-1]
+        if self.has_change_permission(request, obj):
+            return self.fieldsets
+        # Who only looks has no form whose help texts tell the times in UTC.
+        return [(name, {"fields": self.times} if name == "When" else options) for name, options in self.fieldsets]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Sale | None = None) -> tuple[str, ...]:
-        return ("preview", "state", "mirror", *(("slug",) if obj and obj.first_published_at else ()))
+        return ("preview", "state", "mirror", *self.times, *(("slug",) if obj and obj.first_published_at else ()))
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Sale | None:
         sale = super().get_object(request, object_id, from_field)

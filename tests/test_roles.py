@@ -1,9 +1,13 @@
 """Who may see and do what in the admin."""
 
+from datetime import UTC, datetime
+
 import pytest
 from django.apps import apps
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
+from pytest_django import Settings
 
 from sales import roles
 from sales.models import Order, Sale
@@ -121,6 +125,28 @@ def test_a_viewer_is_offered_no_steps(order: Order):
     assert "On sale now, ends in" in page
     assert "-sale/" not in page
     assert "Duplicate" not in page
+
+
+def test_a_viewer_reads_times_with_utc_beside(order: Order, settings: Settings):
+    settings.TIME_ZONE = "Asia/Tokyo"
+    times = {"starts_at": datetime(2031, 4, 30, 21, tzinfo=UTC), "ends_at": datetime(2031, 5, 1, 1, tzinfo=UTC)}
+    Sale.objects.update(**times)
+
+    page = member("viewer").get(f"/admin/sales/sale/{order.sale_id}/change/").content.decode()
+
+    assert "1 May 2031, 06:00:00 Asia/Tokyo (30 Apr, 21:00:00 UTC)" in page
+    assert "1 May 2031, 10:00:00 Asia/Tokyo (01:00:00 UTC)" in page
+
+
+def test_the_history_tells_the_second_and_the_zone(order: Order, settings: Settings):
+    settings.TIME_ZONE = "Asia/Tokyo"
+    viewer = member("viewer")
+    entry = LogEntry.objects.log_actions(User.objects.get().pk, [order.sale], CHANGE, "Pause.", single_object=True)
+    LogEntry.objects.filter(pk=entry.pk).update(action_time=datetime(2031, 4, 30, 21, 0, 7, tzinfo=UTC))
+
+    page = viewer.get(f"/admin/sales/sale/{order.sale_id}/history/").content.decode()
+
+    assert "1 May 2031, 06:00:07 JST" in page
 
 
 def test_granting_twice_changes_nothing(db: None):
