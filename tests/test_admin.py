@@ -201,6 +201,26 @@ def test_what_is_missing_is_asked_for(operator: Client):
     assert "Say when the sale ends." in page
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("total_stock", "0", "Put one unit on sale at least."),
+        ("total_stock", "-1", "Put one unit on sale at least."),
+        ("total_stock", "2147483648", "Put 2,147,483,647 units on sale at most."),
+        ("display_price", "-1", "Write a price of zero or more, or leave it empty."),
+        ("slug", "taken", "Another sale has this address. Choose another, or leave it empty."),
+        ("currency", "eur", "Write the currency&#x27;s three letters, like EUR or USD."),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_can(operator: Client, field: str, value: str, sentence: str):
+    add(operator, slug="taken")
+
+    page = operator.post(f"{LIST}add/", form(**{field: value})).content.decode()
+
+    assert sentence in page
+    assert Sale.objects.count() == 1
+
+
 def test_operators_type_and_read_times_in_their_zone_with_utc_beside(operator: Client, settings: Settings):
     settings.TIME_ZONE = "Asia/Tokyo"
     times = {"starts_at_0": "2031-05-01", "starts_at_1": "06:00", "ends_at_0": "2031-05-01", "ends_at_1": "10:00"}
