@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 from django.core.exceptions import DisallowedHost, SuspiciousOperation
 from django.http import HttpRequest, HttpResponse, QueryDict, parse_cookie
@@ -17,7 +17,7 @@ from django.urls import URLPattern
 from django.utils.datastructures import MultiValueDict
 from django.utils.functional import cached_property
 
-from flashsale.protocol import WHOLE_RESPONSE
+from flashsale.protocol import EXCHANGE, Exchange
 from sales import endpoints, ratelimits, refusals
 from sales.addresses import client_address
 from sales.events import EventStream
@@ -65,9 +65,7 @@ class LaneRequest(HttpRequest):
             "REMOTE_ADDR": (scope.get("client") or ("", 0))[0],
         }
         for name, value in scope["headers"]:
-            if b"_" in name:  # X_Forwarded_For would pass for X-Forwarded-For
-                continue
-            text, key = value.decode("latin-1"), _meta_key(name)
+            text, key = value.decode("latin-1"), _META_KEYS.get(name) or _meta_key(name)
             # RFC 9110, section 5.3: repeated fields are one field with a list.
             meta[key] = f"{meta[key]},{text}" if key in meta else text
         return meta
@@ -92,14 +90,20 @@ class LaneRequest(HttpRequest):
         return self.scope.get("scheme", "http")
 
 
-def _meta_key(name: bytes, known: dict[bytes, str] = {}) -> str:  # noqa: B006 (the cache of header names)
-    if name not in known:
-        key = name.decode("latin-1").replace("-", "_").upper()
-        key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
-        if len(known) > 500:
-            return key
-        known[name] = key
-    return known[name]
+# Names of headers, and what META calls them.
+_META_KEYS: dict[bytes, str] = {}
+
+
+def _meta_key(name: bytes) -> str:
+    text = name.decode("latin-1")
+    key = text.replace("-", "_").upper()
+    if "_" in text:  # X_Forwarded_For would pass for X-Forwarded-For: it keeps a name that nobody reads
+        key = text
+    elif key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        key = f"HTTP_{key}"
+    if len(_META_KEYS) < 500:
+        _META_KEYS[name] = key
+    return key
 
 
 class BodyTooLarge(Exception):
@@ -129,12 +133,12 @@ class Lane:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         view, arguments = self._find(scope["path"])
         refuse: Callable[..., HttpResponse] = getattr(view, "refuse", refusals.refusal)
-        request = LaneRequest(scope)
+        request, exchange = LaneRequest(scope), scope.get(EXCHANGE)
         try:
             response = self._refused(request, refuse)
             if not response and request.method not in ("GET", "HEAD"):
                 limits = (LARGEST_BODY_BYTES, BODY_WITHIN_SECONDS) if view else DJANGO_BODY_LIMITS
-                request._body = await _body(receive, *limits)
+                request._body = await _body(exchange, receive, *limits)
             if not response and view:
                 response = await view(request, **arguments)
         except ClientGone:
@@ -149,7 +153,7 @@ class Lane:
             log.exception("%s %s failed", scope["method"], scope["path"])
             response = _last_resort(request, refuse)
         if response:
-            await _send(response, scope, send)
+            await _send(response, exchange, send)
         else:
             await self._django(_without_aliases(scope), _replay(request._body, receive), send)
 
@@ -184,13 +188,13 @@ def _last_resort(request: LaneRequest, refuse: Callable[..., HttpResponse]) -> H
         return endpoints.refusal(request, "server_error")
 
 
-async def _send(response: HttpResponse, scope: Scope, send: Send) -> None:
+async def _send(response: HttpResponse, exchange: Exchange | None, send: Send) -> None:
+    """Send the response by the exchange; in another server than ours by the messages of ASGI."""
     status, head, body = response.__dict__.get("on_the_wire") or _on_the_wire(response)
-    if WHOLE_RESPONSE in scope.get("extensions", ()):
-        message = {"type": WHOLE_RESPONSE, "status": status, "head": head, "body": body}
-        if isinstance(response, EventStream):
-            message["successor"] = response.listener
-        await send(message)
+    if exchange:
+        if exchange.flow.write_paused:
+            await exchange.flow.drain()
+        exchange.respond(status, head, body, response.listener if isinstance(response, EventStream) else None)
         return
     headers = [tuple(line.split(b": ", 1)) for line in head.splitlines()]
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -211,36 +215,28 @@ def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
     return "".join(f"{name.lower()}: {value}\r\n" for name, value in headers).encode("latin-1")
 
 
-async def _body(receive: Receive, largest_bytes: int, within_seconds: float) -> bytes:
-    """Return the request's whole body. Raises BodyTooLarge as soon as it is, TimeoutError, ClientGone."""
-    body, is_whole = _take(b"", _waiting_message(receive), largest_bytes)
-    if not is_whole:
-        async with asyncio.timeout(within_seconds):
-            while not is_whole:
-                body, is_whole = _take(body, await receive(), largest_bytes)
+async def _body(exchange: Exchange | None, receive: Receive, largest_bytes: int, within_seconds: float) -> bytes:
+    """Return the request's whole body. Raises BodyTooLarge as soon as it is, TimeoutError, ClientGone.
+
+    Most often all of it is there already: a timer costs more than the rest of this.
+    """
+    if exchange and (whole := exchange.take_body()) is not None:
+        return _checked(whole, largest_bytes)
+    body, is_whole = b"", False
+    async with asyncio.timeout(within_seconds):
+        while not is_whole:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            body = _checked(body + message.get("body", b""), largest_bytes)
+            is_whole = not message.get("more_body")
     return body
 
 
-def _waiting_message(receive: Receive) -> Message:
-    """Return the message that is there already, which most often is the whole body, without the cost of a timer; or an
-    empty one that others follow."""
-    asked = cast(Coroutine[Any, Any, Message], receive())
-    try:
-        asked.send(None)
-    except StopIteration as done:
-        return done.value
-    asked.close()
-    return {"type": "http.request", "more_body": True}
-
-
-def _take(body: bytes, message: Message, largest_bytes: int) -> tuple[bytes, bool]:
-    """Return the body with what the message brings, and whether that was its end."""
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    body += message.get("body", b"")
+def _checked(body: bytes, largest_bytes: int) -> bytes:
     if len(body) > largest_bytes:
         raise BodyTooLarge
-    return body, not message.get("more_body")
+    return body
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -71,6 +71,12 @@ def time_zone(value: str) -> str:
     return value
 
 
+def is_required(value: str) -> bool:
+    if value.lower() not in ("optional", "required"):
+        raise ValueError(f"{value!r} is neither optional nor required")
+    return value.lower() == "required"
+
+
 def networks(value: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
     return [ipaddress.ip_network(word) for word in words(value)]
 
@@ -107,11 +113,14 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 # Who has signed in works for a day, not for ever, and not on after the browser is closed.
 SESSION_COOKIE_AGE = 12 * 3600
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+SECOND_FACTOR_IS_REQUIRED = read("SECOND_FACTOR", is_required, "optional")
 
 BIND = read("BIND", str, "0.0.0.0")
 PORT = read("PORT", port, "8000")
 # Where shoppers find the site: links that leave it, as in social previews, are absolute.
 PUBLIC_URL = read("PUBLIC_URL", web_address, f"http://localhost:{PORT}")
+# How an authenticator app names the account: of several sites it shows which one this is.
+OTP_TOTP_ISSUER = f"Flash sales at {urlsplit(PUBLIC_URL).hostname}"
 MEDIA_STORAGE = read("MEDIA_STORAGE", parse_media_storage, "local")
 WEB_CONCURRENCY = read("WEB_CONCURRENCY", positive, str(os.cpu_count() or 1))
 DJANGO_THREADS = read("DJANGO_THREADS", positive, "8")
@@ -144,12 +153,15 @@ CACHES = {
 RATELIMIT_USE_CACHE = "default"
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "sales.apps.DeskConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "sales",
 ]
 
@@ -162,6 +174,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -210,6 +223,7 @@ LANGUAGES = [("en", _("English")), ("de", _("German"))]
 LOCALE_PATHS = [BASE_DIR / "sales" / "locale"]
 # What operators type and read in the admin. Shoppers, scripts and files get UTC.
 TIME_ZONE = read("TIME_ZONE", time_zone, "UTC")
+FORMAT_MODULE_PATH = "flashsale.formats"
 USE_TZ = True
 
 WHITENOISE_USE_FINDERS = DEBUG

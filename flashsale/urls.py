@@ -42,6 +42,8 @@ urlpatterns = [
     path("receipts/<str:token>/", receipt_pages.receipt, name="receipt"),
     path("orders/find/", receipt_pages.find_order, name="find_order"),
     path("admin/login/", signin.login),
+    # Django lets those sign out who may see a page; here everybody may, also who has yet to set up a second factor.
+    path("admin/logout/", admin.site.logout),
     path("admin/", admin.site.urls),
     re_path(r"^media/(?P<name>products/[\w-]{1,80}\.webp)$", media.picture),
 ]

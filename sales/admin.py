@@ -6,6 +6,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
+from django.forms.widgets import Script
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
@@ -14,6 +15,7 @@ from sales import confirmations, desk, durability, publishing, sale_form, states
 from sales.clock import beside_utc
 from sales.models import Sale
 from sales.order_admin import OrderAdmin, QuarantineAdmin
+from sales.people_admin import PeopleAdmin
 from sales.preflight_admin import PreflightAdmin
 from sales.sale_form import SaleForm
 
@@ -21,7 +23,7 @@ admin.site.site_header = admin.site.site_title = "Flash sales"
 admin.site.index_title = "The operator's desk"
 
 # Django finds what this module registers, and what it imports for that.
-__all__ = ["OrderAdmin", "QuarantineAdmin", "SaleAdmin"]
+__all__ = ["OrderAdmin", "PeopleAdmin", "QuarantineAdmin", "SaleAdmin"]
 
 
 @admin.register(Sale)
@@ -30,6 +32,7 @@ class SaleAdmin(PreflightAdmin):
     list_display = ("name", "state", "sold", "remaining", "total_stock", "starts", "ends", "mirror")
     search_fields = ("name", "slug")
     actions = ("mirror_again",)
+    times = ("starts", "ends")
     fieldsets = (
         (
             "What is sold",
@@ -40,11 +43,19 @@ class SaleAdmin(PreflightAdmin):
         ("Shown to shoppers", {"fields": ("state", "mirror")}),
     )
 
+    class Media:
+        js = (Script("sales/chosen_picture.js", type="module"),)
+
     def get_fieldsets(self, request: HttpRequest, obj: Sale | None = None) -> Any:
-        return self.fieldsets if obj else self.fieldsets[:-1]
+        if obj is None:
+            return self.fieldsets[:-1]
+        if self.has_change_permission(request, obj):
+            return self.fieldsets
+        # Who only looks has no form whose help texts tell the times in UTC.
+        return [(name, {"fields": self.times} if name == "When" else options) for name, options in self.fieldsets]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Sale | None = None) -> tuple[str, ...]:
-        return ("preview", "state", "mirror", *(("slug",) if obj and obj.first_published_at else ()))
+        return ("preview", "state", "mirror", *self.times, *(("slug",) if obj and obj.first_published_at else ()))
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Sale | None:
         sale = super().get_object(request, object_id, from_field)

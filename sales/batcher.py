@@ -35,16 +35,16 @@ class Batcher(Generic[Item, Answer]):
         self._drain_task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
 
-    async def submit(self, item: Item, deadline: float) -> Answer:
-        """Return the answer to `item` by `deadline`, a time of `time.monotonic`.
+    def submit(self, item: Item, deadline: float) -> asyncio.Future[Answer]:
+        """Return the future of the answer to `item`, which comes by `deadline`, a time of `time.monotonic`.
 
-        Raises store.Unavailable when it was not decided, store.Unknown when it may have been.
+        It raises store.Unavailable when the item was not decided, store.Unknown when it may have been.
         """
         answer: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting.append((item, answer, deadline))
         if self._drain_task is None:
             self._drain_task = self._loop.create_task(self._drain())
-        return await answer
+        return answer
 
     async def _drain(self) -> None:
         try:

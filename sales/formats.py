@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from babel import Locale, numbers
+from babel import Locale, numbers, units
 from babel.dates import format_date, format_time
 from django.utils import translation
 
@@ -16,6 +16,20 @@ def moment(ms: int) -> dict[str, str]:
     date, time = format_date(when, "long", _locale()), format_time(when, "short", locale=_locale())
     # CLDR puts a narrow no-break space before AM; browsers' Intl writes a plain one into pages.
     return {"iso": iso(ms), "text": f"{date}, {time} UTC".replace("\u202f", " ")}
+
+
+def duration(ms: int) -> str:
+    """Return a duration in its largest fitting unit, like "41 seconds", as static/sales/formats.js does."""
+    seconds = round(ms / 1000)
+    if seconds < 120 and seconds != 60:
+        value, unit = seconds, "second"
+    elif seconds < 7200:
+        value, unit = round(seconds / 60), "minute"
+    elif seconds < 172_800:
+        value, unit = round(seconds / 3600), "hour"
+    else:
+        value, unit = round(seconds / 86_400), "day"
+    return units.format_unit(value, f"duration-{unit}", locale=_locale())
 
 
 def number(value: int) -> str:

@@ -131,5 +131,10 @@ class OrderAdmin(ReadOnlyAdmin):
 
 @admin.register(Quarantine)
 class QuarantineAdmin(ReadOnlyAdmin):
-    list_display = ("entry_id", "sale", "reason", "set_aside_at")
+    list_display = ("entry_id", "sale", "reason", "set_aside")
     list_filter = ("sale",)
+    fields = ("entry_id", "sale", "reason", "fields", "set_aside")
+
+    @admin.display(description="Set aside", ordering="set_aside_at")
+    def set_aside(self, entry: Quarantine) -> str:
+        return beside_utc(entry.set_aside_at)

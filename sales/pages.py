@@ -61,7 +61,7 @@ def _answer_page(language: str, found: snapshots.Snapshot, typed: str, purchase:
         context = _context(found) | {
             "typed": typed,
             "outcome": purchase.outcome,
-            "headline": words.headline(purchase.outcome),
+            "headline": _headline(found, purchase.outcome),
             "sentence": words.sentence(purchase.outcome),
             "icon": words.icon(purchase.outcome),
         }
@@ -84,13 +84,24 @@ def _facts(found: snapshots.Snapshot) -> dict[str, Any]:
     return {
         "sale": found,
         "status": status,
-        "status_words": words.STATUS[status],
+        "status_words": _status_words(found, status),
         "price": formats.price(found.price),
         "remaining": formats.number(found.remaining_stock),
         "total": formats.number(found.total_stock),
         "when": _when(found, status),
         "public_url": settings.PUBLIC_URL,
     }
+
+
+def _status_words(found: snapshots.Snapshot, status: str) -> str:
+    within_ms = found.sold_out_within_ms()
+    if status != "sold_out" or within_ms is None:
+        return str(words.STATUS[status])
+    return str(words.SOLD_OUT_IN) % {"time": formats.duration(within_ms)}
+
+
+def _headline(found: snapshots.Snapshot, outcome: str) -> str:
+    return _status_words(found, outcome) if outcome == "sold_out" else words.headline(outcome)
 
 
 def _when(found: snapshots.Snapshot, status: str) -> dict[str, str]:

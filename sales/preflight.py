@@ -13,9 +13,8 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.functional import SimpleLazyObject
 
 from sales import continuity, deployment, durability, health, publishing, store
-from sales.clock import to_ms
+from sales.clock import beside_utc, to_ms
 from sales.findings import Finding, failure, ok, warning
-from sales.formats import moment
 from sales.models import Sale
 
 # docs/performance.md: a purchase with its idempotency key takes 147 bytes, and 213 until its order is written.
@@ -136,23 +135,23 @@ def _window(sale: Sale) -> Finding:
     now_ms, starts_ms, ends_ms = seconds * 1000, to_ms(sale.starts_at), to_ms(sale.ends_at)
     doubts = []
     if not sale.published:
-        doubts.append(("It is not published: nobody sees it.", "Publish it in the admin."))
+        doubts.append(("It is not published: nobody sees it.", "Choose “Publish” on its page."))
     if sale.paused:
-        doubts.append(("It is paused: nobody can buy.", "Clear Paused in the admin."))
+        doubts.append(("It is paused: nobody can buy.", "Choose “Resume” on its page."))
     if ends_ms <= now_ms:
-        doubts.append((f"It ended on {moment(ends_ms)['text']}.", "Move its end."))
+        doubts.append((f"It ended on {beside_utc(sale.ends_at)}.", "Choose “Extend” on its page."))
     elif starts_ms <= now_ms:
-        doubts.append((f"It started on {moment(starts_ms)['text']}.", "Nothing to do, if it is to sell already."))
+        doubts.append((f"It started on {beside_utc(sale.starts_at)}.", "Nothing to do, if it is to sell already."))
     if doubts:
         return warning(" ".join(reason for reason, _ in doubts), " ".join(remedy for _, remedy in doubts))
-    return ok(f"It starts on {moment(starts_ms)['text']}, and ends on {moment(ends_ms)['text']}.")
+    return ok(f"It starts on {beside_utc(sale.starts_at)}, and ends on {beside_utc(sale.ends_at)}.")
 
 
 def _stock(sale: Sale) -> Finding:
     sold = publishing.standing(sale).sold
     left = sale.total_stock - sold
     if left <= 0:
-        return warning(f"All {sale.total_stock:,} units are sold.", "Raise the total stock, if there are more.")
+        return warning(f"All {sale.total_stock:,} units are sold.", "Choose “Add stock” on its page if there are more.")
     return ok(f"{left:,} of {sale.total_stock:,} units are for sale.")
 
 

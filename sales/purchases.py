@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings
@@ -102,7 +103,8 @@ def _script_call(sale_id: int, attempts: Sequence[Attempt]) -> tuple[list[str], 
     limit, period_us = 0, 0
     if settings.USER_RATE:
         limit, period_us = settings.USER_RATE.limit, settings.USER_RATE.period_seconds * 1_000_000
-        keys += [store.key(sale_id, f"ratelimit:{attempt.user_id}") for attempt in attempts]
+        ratelimit = store.key(sale_id, "ratelimit:")
+        keys += [ratelimit + user_id for _, user_id, _ in attempts]
     words = [word for _, user_id, key_digest in attempts for word in (user_id, key_digest)]
     return keys, [store.RUN_ID, known(sale_id).run_id, limit, period_us, *words]
 
@@ -112,17 +114,25 @@ def _purchases(sale_id: int, count: int, reply: Any) -> list[Purchase | store.Fa
     if isinstance(reply, store.Failure):
         return [reply] * count
     purchases: list[Purchase | store.Failure] = []
-    newest_order = ""
-    for outcome, order_id, number in zip(map(bytes.decode, reply[::3]), reply[1::3], reply[2::3], strict=True):
-        if outcome == "rate_limited":
-            purchases.append(Purchase(outcome, retry_after_seconds=-(-number // 1000)))
-        else:
-            purchases.append(Purchase(outcome, order_id.decode(), number))
-        if outcome == "purchased":
-            newest_order = order_id.decode()
+    newest_order = b""
+    for outcome, order_id, number in zip(reply[::3], reply[1::3], reply[2::3], strict=True):
+        if not order_id:
+            purchases.append(_refused(outcome, number))
+            continue
+        purchases.append(Purchase(outcome.decode(), order_id.decode(), number))
+        if outcome == b"purchased":
+            newest_order = order_id
     if newest_order:
-        known(sale_id).newest_order = newest_order
+        known(sale_id).newest_order = newest_order.decode()
     return purchases
+
+
+@lru_cache(maxsize=1000)
+def _refused(outcome: bytes, number: int) -> Purchase:
+    """Return what the script says to all whom it refuses alike."""
+    if outcome == b"rate_limited":
+        return Purchase("rate_limited", retry_after_seconds=-(-number // 1000))
+    return Purchase(outcome.decode(), remaining_stock=number)
 
 
 async def _search(wanted: Sequence[tuple[int, str]]) -> list[str | None]:

@@ -26,7 +26,8 @@ def refusal(
     """
     language = languages.of(request)
     headers = uncached(language, code, wait_seconds) | ({"Allow": allow} if allow else {})
-    return HttpResponse(_page(code, message, headline, language), status=HTTP_STATUS[code], headers=headers)
+    page = _page(code, message, headline, language, request.path.startswith("/admin/"))
+    return HttpResponse(page, status=HTTP_STATUS[code], headers=headers)
 
 
 def uncached(language: str, code: str, wait_seconds: int = 1) -> dict[str, str]:
@@ -36,7 +37,7 @@ def uncached(language: str, code: str, wait_seconds: int = 1) -> dict[str, str]:
 
 
 @lru_cache(maxsize=200)
-def _page(code: str, message: str, headline: str, language: str) -> bytes:
+def _page(code: str, message: str, headline: str, language: str, is_desk: bool) -> bytes:
     """Return the page, which a server that has to refuse many must not render for each."""
     # On a page of its own nothing was typed that could be checked.
     shown = "bad_request" if code == "invalid_request" else code
@@ -44,6 +45,7 @@ def _page(code: str, message: str, headline: str, language: str) -> bytes:
         context = {
             "code": code,
             "status": HTTP_STATUS[code].value,
+            "is_desk": is_desk,
             "icon": words.icon(shown),
             "title": gettext(headline) if headline else words.headline(shown),
             "message": gettext(message) if message else words.sentence(shown),

@@ -8,6 +8,7 @@ from django.utils import timezone
 from sales import cancelling, continuity, orders, publishing, store
 from sales.models import Order, Sale, new_epoch
 from sales.paging import PAGE, pages
+from sales.purchases import purchased_ms
 
 
 class Restoration(NamedTuple):
@@ -96,6 +97,8 @@ def _reopen(sale: Sale, run_id: str) -> tuple[int, int]:
         sale.save(update_fields=["epoch", "first_published_at"])
         pipeline = store.client().pipeline(transaction=True)
         config = sale.mirror() | {"total_stock": sale.total_stock, "epoch": sale.epoch, "run_id": run_id}
+        if sold >= sale.total_stock and (last := sale.newest_orders().first()):
+            config["sold_out_ms"] = purchased_ms(last.order_id)
         pipeline.set(store.key(sale.id, "stock"), max(0, sale.total_stock - sold))
         pipeline.hset(store.key(sale.id, "config"), mapping=config)
         pipeline.hdel(store.key(sale.id, "config"), "closed")

@@ -13,7 +13,7 @@ from django.utils import timezone
 from sales import pictures
 from sales.clock import beside_utc
 from sales.desk import Change, described
-from sales.models import Sale
+from sales.models import MOST_UNITS, Sale
 from sales.states import now, standing_of
 
 # What a copy of a sale has in common with it.
@@ -34,7 +34,13 @@ class SaleForm(forms.ModelForm):
         }
         error_messages = {
             "name": {"required": "Say what is sold."},
-            "total_stock": {"required": "Say how many units are for sale."},
+            "slug": {"unique": "Another sale has this address. Choose another, or leave it empty."},
+            "display_price": {"min_value": "Write a price of zero or more, or leave it empty."},
+            "total_stock": {
+                "required": "Say how many units are for sale.",
+                "min_value": "Put one unit on sale at least.",
+                "max_value": f"Put {MOST_UNITS:,} units on sale at most.",
+            },
             "starts_at": {"required": "Say when the sale starts."},
             "ends_at": {"required": "Say when the sale ends."},
         }

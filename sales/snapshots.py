@@ -39,6 +39,8 @@ class Snapshot(NamedTuple):
     total_stock: int
     paused: bool
     remaining_stock: int
+    # When the last unit went, if Redis tells; of no meaning while units are free again.
+    sold_out_ms: int | None = None
     is_rehearsal: bool = False
 
     def status(self, now_ms: int) -> str:
@@ -49,6 +51,12 @@ class Snapshot(NamedTuple):
         if self.paused:
             return "paused"
         return "active" if self.remaining_stock > 0 else "sold_out"
+
+    def sold_out_within_ms(self) -> int | None:
+        """Return how long after the start the last unit went; None while units are free, or when nobody knows."""
+        if self.remaining_stock or self.sold_out_ms is None or self.sold_out_ms < self.starts_ms:
+            return None
+        return self.sold_out_ms - self.starts_ms
 
 
 async def find(slug: str = "") -> Snapshot | None:
@@ -249,6 +257,7 @@ def _snapshot(sale_id: int, config: dict[str, str], stock: int) -> Snapshot:
         total_stock=int(config["total_stock"]),
         paused=config["paused"] == "1",
         remaining_stock=stock,
+        sold_out_ms=int(config["sold_out_ms"]) if "sold_out_ms" in config else None,
         is_rehearsal=config.get("is_rehearsal") == "1",
     )
 

@@ -21,6 +21,7 @@ def fields(sale: snapshots.Snapshot, now_ms: int) -> dict[str, Any]:
         "endTime": iso(sale.ends_ms),
         "totalStock": sale.total_stock,
         "remainingStock": sale.remaining_stock,
+        "soldOutTime": None if sale.sold_out_within_ms() is None else iso(sale.sold_out_ms or 0),
         "productName": sale.product_name,
         "slug": sale.slug,
     }

@@ -137,10 +137,9 @@ async def _exchange(commands: Iterable[Command]) -> list[Any]:
         raise Unavailable(f"no connection to Redis: {error}") from error
     intact = False
     try:
-        addressed = [tuple(connection.run_id if word is RUN_ID else word for word in command) for command in commands]
-        # hiredis packs ten times as fast as the connection does.
-        await connection.send_packed_command(b"".join(map(hiredis.pack_command, addressed)))
-        replies = [await _read(connection) for _ in addressed]
+        packed = [_packed(command, connection.run_id) for command in commands]
+        await connection.send_packed_command(b"".join(packed))
+        replies = [await _read(connection) for _ in packed]
         intact = True
         return replies
     except (redis.RedisError, OSError) as error:
@@ -149,6 +148,14 @@ async def _exchange(commands: Iterable[Command]) -> list[Any]:
         if not intact:
             await connection.disconnect(nowait=True)
         await pool.release(connection)
+
+
+def _packed(command: Command, run_id: str) -> bytes:
+    """Return the command as it goes on the wire. hiredis packs ten times as fast as the connection does."""
+    if RUN_ID in command:
+        place = command.index(RUN_ID)
+        command = (*command[:place], run_id, *command[place + 1 :])
+    return hiredis.pack_command(command)
 
 
 async def _read(connection: redis.asyncio.Connection) -> Any:

@@ -19,6 +19,8 @@ STATUS: Words = {
     "ended": _("Ended"),
 }
 
+SOLD_OUT_IN = _("Sold out in %(time)s")
+
 # When it starts or ends.
 WHEN: Words = {
     "upcoming": _("Starts %(moment)s"),
@@ -118,7 +120,7 @@ def for_script() -> dict[str, Any]:
             "sentence": gettext("You were a moment early. We ask again."),
         },
         "left": gettext("%(remaining)s of %(total)s left"),
-        "soldOutIn": gettext("Sold out in %(time)s"),
+        "soldOutIn": SOLD_OUT_IN,
         "when": WHEN,
         "startsIn": gettext("The sale starts in %(time)s."),
         "endsIn": gettext("The sale ends in %(time)s."),

@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.test import RequestFactory
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+
+from sales import refusals
 
 CHROMIUM = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -59,6 +62,16 @@ class Visitor:
 def _is_defect(message: ConsoleMessage) -> bool:
     # The browser reports the API's refusals (409) as failed loads; they are answers.
     return message.type == "error" and "Failed to load resource" not in message.text
+
+
+def show_refusal(page: Page, code: str) -> None:
+    """Open the page that a shopper gets who is refused with this code, without bringing the server to it."""
+    refused = refusals.refusal(RequestFactory().get("/"), code)
+    page.route(
+        "**/refused/",
+        lambda route: route.fulfill(status=refused.status_code, headers=dict(refused.items()), body=refused.content),
+    )
+    page.goto("/refused/")
 
 
 def buy(page: Page, user_id: str) -> None:

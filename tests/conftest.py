@@ -111,6 +111,17 @@ def visitor(chromium: Browser, server: WebServer) -> Iterator[browsers.Visitor]:
 
 
 @pytest.fixture
+def own_visitor(chromium: Browser, server: WebServer, transactional_db: None) -> Iterator[browsers.Visitor]:
+    """Somebody at a server that has seen no other test: it keeps the numbers by which the history names things."""
+    own = WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"})
+    own.start()
+    visitor = browsers.Visitor(chromium, own.url)
+    yield visitor
+    visitor.close()
+    own.stop()
+
+
+@pytest.fixture
 def open_page(visitor: browsers.Visitor, seen: Callable[[], None]) -> OpenPage:
     """Open a page that shows what the test has published."""
 

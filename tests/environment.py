@@ -31,6 +31,7 @@ os.environ.update(
             "MEDIA_STORAGE",
             "SECRET_KEY_FALLBACKS",
             "HTTPS",
+            "SECOND_FACTOR",
             "TIME_ZONE",
         ),
         "",

@@ -332,6 +332,9 @@ MUTANTS = {
     "a small file may become an enormous picture": Mutant(
         (("sales/pictures.py", "if width * height > MOST_PIXELS", "if False"),), "tests/test_pictures.py"
     ),
+    "a session without the code of its second factor is let in": Mutant(
+        (("sales/desk_site.py", " and second_factor.is_satisfied(request)", ""),), "tests/test_second_factor.py"
+    ),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, ViewportSize, expect
 
-from tests.browsers import buy
+from tests.browsers import buy, show_refusal
 from tests.conftest import MakeSale, OpenPage
 
 SIZES: dict[str, ViewportSize] = {"phone": {"width": 360, "height": 780}, "desktop": {"width": 1280, "height": 800}}
@@ -123,6 +123,20 @@ def test_the_list(open_page: OpenPage, make_sale: MakeSale, picture: Callable[[P
 @pytest.mark.parametrize(("path", "name"), [("/sales/nothing/", "no-sale"), ("/nowhere/", "not-found")])
 def test_refusals(open_page: OpenPage, picture: Callable[[Page, str], None], path: str, name: str):
     picture(open_page(path), name)
+
+
+@pytest.mark.parametrize(
+    ("code", "name"), [("rate_limited", "too-often"), ("server_error", "defect"), ("unavailable", "unavailable")]
+)
+def test_refusals_that_take_trouble(
+    open_page: OpenPage, make_sale: MakeSale, picture: Callable[[Page, str], None], code: str, name: str
+):
+    make_sale(**ABOUT)
+    page = open_page()
+
+    show_refusal(page, code)
+
+    picture(page, name)
 
 
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL

@@ -11,7 +11,8 @@ from playwright.sync_api import Page, expect
 
 from sales import receipts
 from sales.models import Order, Sale
-from tests.browsers import buy
+from sales.outcomes import HTTP_STATUS
+from tests.browsers import buy, show_refusal
 from tests.conftest import MakeSale, OpenPage
 
 AXE = {
@@ -89,6 +90,16 @@ def test_axe_finds_nothing_on_other_pages(open_page: OpenPage, make_sale: MakeSa
         make_sale(name=name, **fields)
 
     assert violations(open_page(path, **look)) == []
+
+
+@pytest.mark.parametrize("code", ["rate_limited", "server_error", "unavailable"])
+def test_axe_finds_nothing_on_a_refusal(open_page: OpenPage, open_sale: Sale, look: dict, code: str):
+    page = open_page(**look)
+
+    show_refusal(page, code)
+
+    expect(page.get_by_text(f"Code {HTTP_STATUS[code].value}")).to_be_visible()
+    assert violations(page) == []
 
 
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sales import purchases, store
+from sales import publishing, purchases, store
 from sales.models import Sale
 from sales.outcomes import HTTP_STATUS
 from tests.conftest import MakeSale
@@ -62,6 +62,19 @@ def test_status_of_the_current_sale(http: httpx.Client, open_sale: Sale):
     assert body["pollAfterMs"] >= 1000
     assert all(ISO.match(body[name]) for name in ("startTime", "endTime", "serverTime"))
     assert body["startTime"] < body["serverTime"] < body["endTime"]
+
+
+def test_status_tells_when_the_last_unit_went(http: httpx.Client, sold_out_sale: Sale, seen: Callable[[], None]):
+    bought_at = http.get("/api/sale/user/first@example.com").json()["purchaseTime"]
+    sold_out = http.get("/api/sale/status").json()
+
+    Sale.objects.filter(pk=sold_out_sale.pk).update(total_stock=2)
+    publishing.publish(sold_out_sale)
+    seen()
+    selling_again = http.get("/api/sale/status").json()
+
+    assert (sold_out["status"], sold_out["soldOutTime"]) == ("sold_out", bought_at)
+    assert (selling_again["status"], selling_again["soldOutTime"]) == ("active", None)
 
 
 @pytest.mark.parametrize(

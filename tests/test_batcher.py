@@ -35,10 +35,10 @@ def by(seconds: float = 5.0) -> float:
     return time.monotonic() + seconds
 
 
-async def submit(batcher: Batcher[str, str], *items: str, seconds: float = 5.0) -> list[asyncio.Task[str]]:
-    tasks = [asyncio.create_task(batcher.submit(item, by(seconds))) for item in items]
+async def submit(batcher: Batcher[str, str], *items: str, seconds: float = 5.0) -> list[asyncio.Future[str]]:
+    answers = [batcher.submit(item, by(seconds)) for item in items]
     await asyncio.sleep(0.01)
-    return tasks
+    return answers
 
 
 async def test_an_item_alone_is_sent_at_once():
@@ -90,19 +90,19 @@ async def test_a_failed_call_is_heard_by_its_batch_and_what_was_not_sent_is_refu
 async def test_a_call_that_hangs_is_unknown_in_time():
     call = SlowCall()
 
-    (task,) = await submit(Batcher(call, 10), "a", seconds=0.3)
+    (answer,) = await submit(Batcher(call, 10), "a", seconds=0.3)
 
     with pytest.raises(store.Unknown):
-        await asyncio.wait_for(task, timeout=1)
+        await asyncio.wait_for(answer, timeout=1)
 
 
 async def test_an_item_without_enough_time_is_refused_and_not_sent():
     call = SlowCall()
     call.gate.set()
 
-    tasks = await submit(Batcher(call, 10), "late", seconds=0.1)
-    tasks += await submit(Batcher(call, 10), "early")
-    late, early = await asyncio.gather(*tasks, return_exceptions=True)
+    answers = await submit(Batcher(call, 10), "late", seconds=0.1)
+    answers += await submit(Batcher(call, 10), "early")
+    late, early = await asyncio.gather(*answers, return_exceptions=True)
 
     assert isinstance(late, store.Unavailable)
     assert early == "EARLY"
@@ -128,11 +128,11 @@ async def test_an_item_that_met_a_failure_hears_of_it_alone():
         return [store.Unavailable("closed") if item == "b" else item.upper() for item in items]
 
     batcher = Batcher(call, 10)
-    tasks = await submit(batcher, "a", "b", "c")
+    answers = await submit(batcher, "a", "b", "c")
 
-    assert [await tasks[0], await tasks[2]] == ["A", "C"]
+    assert [await answers[0], await answers[2]] == ["A", "C"]
     with pytest.raises(store.Unavailable, match="closed"):
-        await tasks[1]
+        await answers[1]
 
 
 async def test_a_caller_that_left_does_not_disturb_the_others():

@@ -16,6 +16,7 @@ from sales.audit import audit
 from sales.models import Order, Sale
 from sales.orders import consumer_name, run_once
 from sales.restoring import restore
+from tests.conftest import MakeSale
 from tests.servers import RedisServer, WebServer
 
 pytestmark = pytest.mark.django_db
@@ -172,6 +173,19 @@ def test_restoring_brings_back_every_purchase_the_keys_and_the_stock(
     assert asyncio.run(purchases.buy(sold_sale.id, "stranger", "key of ada")).outcome == "idempotency_key_reused"
     run_once(consumer_name())
     assert audit(sold_sale).drift == {}
+
+
+def test_restoring_tells_again_when_the_last_unit_went(make_sale: MakeSale):
+    sale = make_sale(stock=2)
+    buy(sale, "ada", "bob")
+    run_once(consumer_name())
+    config = store.key(sale.id, "config")
+    before = store.client().hget(config, "sold_out_ms")
+    store.client().flushall()
+
+    restore(sale)
+
+    assert store.client().hget(config, "sold_out_ms") == before
 
 
 def test_restoring_keeps_what_only_redis_knows(open_sale: Sale):

@@ -2,26 +2,36 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from django.contrib.auth.models import User
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.utils import timezone
+from django_otp.plugins.otp_totp.models import TOTPDevice
+from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from sales import publishing
-from sales.models import Order, Sale
+from sales import publishing, second_factor
+from sales.models import Order, Quarantine, Sale
 from sales.orders import consumer_name, run_once
 from tests.conftest import MakeSale
 from tests.servers import WebServer, free_port
+from tests.test_accessibility import violations
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 PHONE = {"width": 390, "height": 844}
 
 OpenDesk = Callable[..., Page]
+
+
+def red_picture() -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (40, 30), "#f00").save(file, "PNG")
+    return file.getvalue()
 
 
 @pytest.fixture
@@ -64,38 +74,63 @@ def desk_of(chromium: Browser, server: WebServer) -> Iterator[OpenDesk]:
     assert errors == []
 
 
+PATHS = {
+    "the desk": "/admin/",
+    "the flash sales": "/admin/sales/",
+    "the list of sales": "/admin/sales/sale/",
+    "a new sale": "/admin/sales/sale/add/",
+    "a sale": "/admin/sales/sale/{sale}/change/",
+    "a sale's history": "/admin/sales/sale/{sale}/history/",
+    "a sale's preflight": "/admin/sales/sale/{sale}/preflight/",
+    "a step to confirm": "/admin/sales/sale/{sale}/pause-sale/",
+    "a step that asks": "/admin/sales/sale/{sale}/extend-sale/",
+    "a step that asked": "/admin/sales/sale/{sale}/add-stock-sale/?units=5",
+    "a step that is refused": "/admin/sales/sale/{sale}/resume-sale/",
+    "the list of orders": "/admin/sales/order/",
+    "an order": "/admin/sales/order/{order}/change/",
+    "an order to cancel": "/admin/sales/order/{order}/cancel/",
+    "a cancelled order": "/admin/sales/order/{cancelled}/change/",
+    "a cancelled order to cancel": "/admin/sales/order/{cancelled}/cancel/",
+    "the list of cancelled orders": "/admin/sales/order/?state=cancelled",
+    "the quarantine": "/admin/sales/quarantine/",
+    "an entry in quarantine": "/admin/sales/quarantine/{entry}/change/",
+    "the people": "/admin/auth/user/",
+    "somebody": "/admin/auth/user/{person}/change/",
+    "somebody new": "/admin/auth/user/add/",
+    "somebody's password": "/admin/auth/user/{person}/password/",
+    "somebody's second factor": "/admin/auth/user/{person}/second-factor/",
+    "the roles": "/admin/auth/group/",
+    "a role": "/admin/auth/group/{role}/change/",
+    "a role that goes": "/admin/auth/group/{role}/delete/",
+    "one's own password": "/admin/password_change/",
+    "no page": "/admin/nothing/",
+}
+
+
 @pytest.fixture
-def order(make_sale: MakeSale) -> Order:
+def numbers(make_sale: MakeSale) -> dict[str, int]:
+    """One of everything that has a page, by its number."""
     sale = make_sale(name="Limited Edition Widget in Blue")
-    fields = {"sale": sale, "user_id": "a.shopper.with.a.long.name@subdomain.example.com", "remaining_stock": 9}
-    cancelled = {"cancelled_at": timezone.now(), "may_buy_again": True, "cancellation_due": True}
-    order = Order.objects.create(order_id="1771070400000-0", purchased_at=timezone.now(), **fields)
-    Order.objects.create(
-        id=order.id + 1, order_id="1771070300000-0", purchased_at=timezone.now(), **fields, **cancelled
+    who = "a.shopper.with.a.long.name@subdomain.example.com"
+    fields = {"sale": sale, "user_id": who, "purchased_at": timezone.now(), "remaining_stock": 9}
+    order = Order.objects.create(order_id="1771070400000-0", **fields)
+    cancelled = Order.objects.create(
+        order_id="1771070300000-0", cancelled_at=timezone.now(), may_buy_again=True, cancellation_due=True, **fields
     )
-    return order
-
-
-def paths(order: Order) -> dict[str, str]:
-    sale = f"/admin/sales/sale/{order.sale_id}"
+    entry = Quarantine.objects.create(sale=sale, entry_id="1-0", fields={"user_id": who * 5}, reason="It has no time.")
+    person, role = User.objects.create_user("pia", is_staff=True), Group.objects.create(name="crew")
+    second_factor.begin(person)
+    TOTPDevice.objects.update(confirmed=True)
+    person.groups.add(role)
+    LogEntry.objects.log_actions(person.pk, [sale], CHANGE, "Pause. Paused: selling → paused.", single_object=True)
     return {
-        "the list of sales": "/admin/sales/sale/",
-        "a new sale": "/admin/sales/sale/add/",
-        "a sale": f"{sale}/change/",
-        "a step to confirm": f"{sale}/pause-sale/",
-        "a step that asks": f"{sale}/extend-sale/",
-        "a step that asked": f"{sale}/add-stock-sale/?units=5",
-        "a step that is refused": f"{sale}/resume-sale/",
-        "the list of orders": "/admin/sales/order/",
-        "an order": f"/admin/sales/order/{order.id}/change/",
-        "an order to cancel": f"/admin/sales/order/{order.id}/cancel/",
-        "a cancelled order": f"/admin/sales/order/{order.id + 1}/change/",
-        "a cancelled order to cancel": f"/admin/sales/order/{order.id + 1}/cancel/",
-        "the list of cancelled orders": "/admin/sales/order/?state=cancelled",
+        "sale": sale.pk,
+        "order": order.pk,
+        "cancelled": cancelled.pk,
+        "entry": entry.pk,
+        "person": person.pk,
+        "role": role.pk,
     }
-
-
-NAMES = tuple(paths(Order(id=1, sale_id=1)))
 
 
 def test_an_operator_pauses_a_sale(own_desk: OpenDesk, open_sale: Sale):
@@ -160,19 +195,31 @@ def test_an_operator_cancels_an_order_on_a_phone(own_desk: OpenDesk, open_sale: 
     assert page.request.post(attempt[0], data=attempt[1]).json()["code"] == "order_cancelled"
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nobody_is_kept_out_of(open_desk: OpenDesk, order: Order, name: str, scheme: str):
-    page = open_desk(paths(order)[name], viewport=PHONE, color_scheme=scheme)
+def test_a_chosen_picture_is_seen_before_it_is_saved(open_desk: OpenDesk):
+    page = open_desk("/admin/sales/sale/add/", viewport=PHONE)
+    picture, chosen = (
+        page.locator("#id_image"),
+        page.get_by_role("img", name="The picture that you chose; it is not saved yet"),
+    )
 
-    found = Axe().run(page).response["violations"]
+    picture.set_input_files({"name": "red.png", "mimeType": "image/png", "buffer": red_picture()})
+    expect(chosen).to_be_visible()
+    top_left = chosen.evaluate("canvas => [...canvas.getContext('2d').getImageData(0, 0, 1, 1).data]")
+    picture.set_input_files({"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"})
+    expect(page.get_by_text("This file is not a picture. Choose a JPEG, PNG or WebP.")).to_be_visible()
+    picture.set_input_files([])
 
-    violations = {violation["id"]: [node["html"] for node in violation["nodes"]] for violation in found}
-    assert violations == {}
+    expect(page.get_by_text("A placeholder, until you choose a picture.")).to_be_visible()
+    assert top_left == [255, 0, 0, 255]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_phone_shows_all_of(open_desk: OpenDesk, order: Order, name: str):
-    page = open_desk(paths(order)[name], viewport=PHONE)
+@pytest.mark.parametrize("name", PATHS)
+def test_nobody_is_kept_out_of(open_desk: OpenDesk, numbers: dict[str, int], name: str):
+    path, found = PATHS[name].format(**numbers), {}
 
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    for scheme in ("light", "dark"):
+        page = open_desk(path, viewport=PHONE, color_scheme=scheme)
+        found[scheme] = violations(page)
+
+    assert found == {"light": [], "dark": []}
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], "a phone shows all of it"

@@ -96,6 +96,25 @@ def test_numbers_and_moments_are_written_as_the_language_does(language: str, pri
         assert formats.moment(1771063530000) == {"iso": "2026-02-14T10:05:30Z", "text": moment}
 
 
+@pytest.mark.parametrize(
+    ("ms", "english", "german"),
+    [
+        (0, "0 seconds", "0 Sekunden"),
+        (1_400, "1 second", "1 Sekunde"),
+        (41_000, "41 seconds", "41 Sekunden"),
+        (60_000, "1 minute", "1 Minute"),
+        (90_000, "90 seconds", "90 Sekunden"),
+        (600_000, "10 minutes", "10 Minuten"),
+        (10_800_000, "3 hours", "3 Stunden"),
+        (259_200_000, "3 days", "3 Tage"),
+    ],
+)
+def test_durations_are_written_as_the_language_does(ms: int, english: str, german: str):
+    assert formats.duration(ms) == english
+    with translation.override("de"):
+        assert formats.duration(ms) == german
+
+
 def test_a_page_keeps_its_own_numbers_out_of_the_language(
     http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None]
 ):

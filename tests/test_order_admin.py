@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from sales import exports, store
-from sales.models import Order, Sale
+from sales.models import Order, Quarantine, Sale
 from tests.conftest import MakeSale
 
 pytestmark = pytest.mark.usefixtures("static_files")
@@ -152,3 +152,15 @@ def test_a_hundred_thousand_orders_take_the_memory_of_a_page(viewer: Client, mak
 
     assert lines == 100_001
     assert peak_bytes < LARGEST_GROWTH_BYTES, f"{peak_bytes / 1024**2:.1f} MiB"
+
+
+def test_an_entry_in_quarantine_tells_what_it_held_and_why_and_since_when(viewer: Client, open_sale: Sale):
+    entry = Quarantine.objects.create(sale=open_sale, entry_id="1-0", fields={"user_id": "ada"}, reason="No time.")
+    Quarantine.objects.update(set_aside_at=NOON)
+
+    pages = [viewer.get(f"/admin/sales/quarantine/{path}").content.decode() for path in ("", f"{entry.pk}/change/")]
+
+    for page in pages:
+        assert "No time." in page
+        assert "14 Feb 2026, 12:00:00 UTC" in page
+    assert "{&quot;user_id&quot;: &quot;ada&quot;}" in pages[1]

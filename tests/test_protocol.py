@@ -1,23 +1,31 @@
 """Responses on the wire: whole, in order, and as HTTP wants them."""
 
 import asyncio
+import re
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 import uvicorn
 
-from flashsale.protocol import WHOLE_RESPONSE, LaneProtocol
+from flashsale.protocol import EXCHANGE, LaneProtocol
+from sales import store
+from sales.models import Sale
 from tests.servers import WebServer
 
 
-def answers(server: WebServer, request: bytes) -> bytes:
-    """Send bytes and return what comes until the server closes, or says nothing more for a moment."""
+def answers(server: WebServer, *parts: bytes) -> bytes:
+    """Send bytes, each part a moment after the one before, and return what comes until the server closes, or says
+    nothing more for a moment."""
     url = httpx.URL(server.url)
     with socket.create_connection((url.host, url.port or 80), timeout=1) as client:
-        client.sendall(request)
+        for part in parts:
+            client.sendall(part)
+            time.sleep(0.1)
         received = b""
         try:
             while part := client.recv(65536):
@@ -25,6 +33,10 @@ def answers(server: WebServer, request: bytes) -> bytes:
         except TimeoutError:
             received += b"[still open]"
         return received
+
+
+def purchases_of(sale: Sale) -> list[str]:
+    return sorted(name.decode() for name in store.client().hkeys(store.key(sale.id, "purchases")))
 
 
 def get(headers: str = "", version: str = "1.1", method: str = "GET") -> bytes:
@@ -69,6 +81,57 @@ def test_requests_in_one_packet_are_answered_in_their_order(server: WebServer):
     assert second.endswith(b"}")
 
 
+def post(user_id: str, headers: str = "") -> tuple[bytes, bytes]:
+    """Return the head and the body of an attempt to buy."""
+    body = orjson.dumps({"userId": user_id})
+    head = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+    return f"POST /api/sale/purchase HTTP/1.1\r\n{head}".encode(), body
+
+
+@pytest.fixture
+def shown_sale(open_sale: Sale, seen: Callable[[], None]) -> Sale:
+    """A sale that every worker knows of."""
+    seen()
+    return open_sale
+
+
+def test_attempts_in_one_packet_are_each_decided_with_their_own_body(server: WebServer, shown_sale: Sale):
+    packet = b"".join(b"".join(post(name)) for name in ("ada", "bob", "ada"))
+
+    received = answers(server, packet)
+
+    assert re.findall(rb'"code":"(\w+)"', received) == [b"purchased", b"purchased", b"already_purchased"]
+    assert set(purchases_of(shown_sale)) == {"ada", "bob"}
+
+
+def test_a_body_that_comes_in_pieces_is_read_whole(server: WebServer, shown_sale: Sale):
+    head, body = post("ada", "Connection: close\r\n")
+
+    received = answers(server, head, body[:5], body[5:])
+
+    assert b'"code":"purchased"' in received
+    assert purchases_of(shown_sale) == ["ada"]
+
+
+def test_a_client_that_waits_to_be_told_sends_its_body_then(server: WebServer, shown_sale: Sale):
+    head, body = post("ada", "Connection: close\r\nExpect: 100-continue\r\n")
+
+    received = answers(server, head, body)
+
+    assert received.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert purchases_of(shown_sale) == ["ada"]
+
+
+@pytest.mark.parametrize("padding", ["", "?" + "x" * 500])
+def test_an_address_is_read_decoded(server: WebServer, shown_sale: Sale, padding: str):
+    answers(server, b"".join(post("ada b/c", "Connection: close\r\n")))
+
+    path = f"/api/sale/user/ada%20b/c{padding}"
+    received = answers(server, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+
+    assert b'"hasPurchased":true' in received
+
+
 async def test_an_idle_connection_is_closed_so_long_after_its_last_request():
     config = uvicorn.Config(_hello, http=LaneProtocol, lifespan="off", log_level="warning", timeout_keep_alive=1)
     server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
@@ -91,8 +154,7 @@ async def test_an_idle_connection_is_closed_so_long_after_its_last_request():
 
 
 async def _hello(scope: Any, receive: Any, send: Any) -> None:
-    head = b"content-length: 5\r\n"
-    await send({"type": WHOLE_RESPONSE, "status": 200, "head": head, "body": b"hello"})
+    scope[EXCHANGE].respond(200, b"content-length: 5\r\n", b"hello")
 
 
 @pytest.mark.usefixtures("static_files")

@@ -82,6 +82,17 @@ async def test_the_last_unit_is_sold_and_no_more(sale: Sale):
     assert (second.outcome, second.remaining_stock, second.order_id) == ("sold_out", 0, "")
 
 
+@sale_with(stock=2)
+async def test_the_moment_when_the_last_unit_went_is_kept(sale: Sale):
+    await purchases.buy(sale.id, "ada@example.com")
+    before = store.client().hget(store.key(sale.id, "config"), "sold_out_ms")
+    last = await purchases.buy(sale.id, "bob@example.com")
+    await purchases.buy(sale.id, "cyd@example.com")
+
+    after = store.client().hget(store.key(sale.id, "config"), "sold_out_ms")
+    assert (before, int(after)) == (None, purchases.purchased_ms(last.order_id))
+
+
 @pytest.mark.parametrize(
     ("sale", "outcome"),
     [

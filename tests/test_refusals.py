@@ -30,6 +30,14 @@ def test_no_page_at_the_address(http: httpx.Client):
     assert_page(http.get("/nowhere"), 404, "Nothing here")
 
 
+def test_who_works_at_the_desk_is_led_back_to_it(admin_client: Client, static_files: None):
+    page = admin_client.get("/admin/nowhere/")
+
+    assert page.status_code == 404
+    assert 'href="/admin/"' in page.content.decode()
+    assert 'href="/admin/"' not in Client().get("/nowhere").content.decode()
+
+
 def test_a_form_that_is_too_large(http: httpx.Client, open_sale: Sale):
     assert_page(http.post("/sales/limited-edition-widget/", data={"userId": "x" * 9000}), 413, "That was too much")
 

@@ -1,9 +1,13 @@
 """Who may see and do what in the admin."""
 
+from datetime import UTC, datetime
+
 import pytest
 from django.apps import apps
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
+from pytest_django import Settings
 
 from sales import roles
 from sales.models import Order, Sale
@@ -36,11 +40,13 @@ def statuses(order: Order) -> dict[str, dict[str, int]]:
 def answers(client: Client, order: Order) -> dict[str, int]:
     """Return the HTTP status of each of the admin's pages, for that client."""
     sale = f"/admin/sales/sale/{order.sale_id}"
+    second_factor = f"/admin/auth/user/{User.objects.earliest('id').pk}/second-factor/"
     get = {
         "the desk": "/admin/",
         "sales": "/admin/sales/sale/",
         "a sale": f"{sale}/change/",
         "its history": f"{sale}/history/",
+        "its preflight": f"{sale}/preflight/",
         "a new sale": "/admin/sales/sale/add/",
         "orders": "/admin/sales/order/",
         "an order": f"/admin/sales/order/{order.id}/change/",
@@ -51,8 +57,11 @@ def answers(client: Client, order: Order) -> dict[str, int]:
         **{f"{step}, asked": f"{sale}/{step}-sale/" for step in STEPS},
         "people": "/admin/auth/user/",
         "roles": "/admin/auth/group/",
+        "another's second factor": second_factor,
+        "one's own second factor": "/admin/second-factor/",
     }
     post = {
+        "a lost second factor": second_factor,
         "a changed sale": f"{sale}/change/",
         "a deleted sale": f"{sale}/delete/",
         "a changed order": f"/admin/sales/order/{order.id}/change/",
@@ -66,10 +75,12 @@ def answers(client: Client, order: Order) -> dict[str, int]:
 
 STEPS = ("pause", "resume", "extend", "add-stock", "end", "unpublish", "publish")
 SEEN_OF_ORDERS = ("orders", "an order", "its order's history", "an export", "quarantine")
-SEEN = ("the desk", "sales", "a sale", "its history", *SEEN_OF_ORDERS)
+OWN = "one's own second factor"
+SEEN = ("the desk", "sales", "a sale", "its history", *SEEN_OF_ORDERS, OWN)
 CANCEL = ("a cancellation, asked", "a cancellation")
-RUN = ("a new sale", "a changed sale", *STEPS, *(f"{step}, asked" for step in STEPS), *CANCEL)
-LED = ("people", "roles")
+PREPARE = ("a new sale", "its preflight", "a changed sale")
+RUN = (*PREPARE, *STEPS, *(f"{step}, asked" for step in STEPS), *CANCEL)
+LED = ("people", "roles", "another's second factor", "a lost second factor")
 NOBODYS = ("a deleted sale", "a changed order")
 
 
@@ -101,7 +112,7 @@ def test_who_is_signed_in_without_a_role_sees_nothing(order: Order):
     client = Client()
     client.force_login(User.objects.create_user("nobody", is_staff=True))
 
-    assert allowed(answers(client, order)) == {"the desk"}
+    assert allowed(answers(client, order)) == {"the desk", OWN}
 
 
 def test_who_is_not_signed_in_is_sent_to_the_log_in(order: Order):
@@ -128,6 +139,28 @@ def test_the_button_that_cancels_is_there_for_whom_it_works(order: Order):
     pages = {role: member(role).get(f"{address}change/").content.decode() for role in roles.ROLES}
 
     assert [f"{address}cancel/" in pages[role] for role in roles.ROLES] == [False, True, True]
+
+
+def test_a_viewer_reads_times_with_utc_beside(order: Order, settings: Settings):
+    settings.TIME_ZONE = "Asia/Tokyo"
+    times = {"starts_at": datetime(2031, 4, 30, 21, tzinfo=UTC), "ends_at": datetime(2031, 5, 1, 1, tzinfo=UTC)}
+    Sale.objects.update(**times)
+
+    page = member("viewer").get(f"/admin/sales/sale/{order.sale_id}/change/").content.decode()
+
+    assert "1 May 2031, 06:00:00 Asia/Tokyo (30 Apr, 21:00:00 UTC)" in page
+    assert "1 May 2031, 10:00:00 Asia/Tokyo (01:00:00 UTC)" in page
+
+
+def test_the_history_tells_the_second_and_the_zone(order: Order, settings: Settings):
+    settings.TIME_ZONE = "Asia/Tokyo"
+    viewer = member("viewer")
+    entry = LogEntry.objects.log_actions(User.objects.get().pk, [order.sale], CHANGE, "Pause.", single_object=True)
+    LogEntry.objects.filter(pk=entry.pk).update(action_time=datetime(2031, 4, 30, 21, 0, 7, tzinfo=UTC))
+
+    page = viewer.get(f"/admin/sales/sale/{order.sale_id}/history/").content.decode()
+
+    assert "1 May 2031, 06:00:07 JST" in page
 
 
 def test_granting_twice_changes_nothing(db: None):

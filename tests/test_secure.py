@@ -111,7 +111,11 @@ def test_djangos_own_check_for_deployment_finds_nothing():
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
-    [("TIME_ZONE", "Mars/Olympus", "they are named like Europe/Zurich"), ("HTTPS", "maybe", "neither true nor false")],
+    [
+        ("TIME_ZONE", "Mars/Olympus", "they are named like Europe/Zurich"),
+        ("HTTPS", "maybe", "neither true nor false"),
+        ("SECOND_FACTOR", "maybe", "neither optional nor required"),
+    ],
 )
 def test_a_setting_that_makes_no_sense_stops_the_start_with_one_line(name: str, value: str, words: str):
     result = run_manage("check", **{name: value})

@@ -1,6 +1,6 @@
 --[[ Decide a batch of attempts to buy, in the order in which they came.
 
-KEYS[1]   {sale:ID}:config     hash    starts_ms, ends_ms, paused, published, run_id, closed, has_barred
+KEYS[1]   {sale:ID}:config     hash    starts_ms, ends_ms, paused, published, run_id, closed, has_barred; sets sold_out_ms
 KEYS[2]   {sale:ID}:stock      string  units free
 KEYS[3]   {sale:ID}:purchases  hash    user_id -> "order_id remaining_stock key_digest"
 KEYS[4]   {sale:ID}:keys       set     digests of the idempotency keys that bought
@@ -98,5 +98,6 @@ if #claims > 0 then
   redis.call('HSET', KEYS[3], unpack(claims))
   redis.call('SET', KEYS[2], remaining)
   if #keys_that_bought > 0 then redis.call('SADD', KEYS[4], unpack(keys_that_bought)) end
+  if remaining == 0 then redis.call('HSET', KEYS[1], 'sold_out_ms', claims[#claims]:match('^%d+')) end
 end
 return answers

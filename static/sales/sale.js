@@ -19,7 +19,7 @@ const shown = {
   total: Number(sale.dataset.total),
   remaining: Number(sale.dataset.remaining),
   isBusy: false,
-  inStockMs: null, // the shop's time at which units were left, as far as this page has seen
+  soldOutIn: sale.dataset.soldOutIn ?? "", // how quickly it went, in words
 };
 
 // Takes a status of the API. The only way in for what the shop says of the sale.
@@ -29,19 +29,11 @@ function apply(status, askedAt, heardAt) {
   shown.endsMs = Date.parse(status.endTime);
   shown.total = status.totalStock;
   showStock(status.remainingStock);
-  noteSellOut(status.status);
+  const within = status.soldOutTime && duration(Date.parse(status.soldOutTime) - shown.startsMs);
+  shown.soldOutIn = within ? fill(words.soldOutIn, { time: within }) : "";
   shown.status = status.status;
   element("offline").textContent = "";
   show();
-}
-
-// Sold out between two looks a few seconds apart: how quickly it went is known, and worth telling.
-function noteSellOut(status) {
-  const now = clock.now();
-  if (status === "active") shown.inStockMs = now;
-  if (status !== "sold_out" || shown.inStockMs === null) return;
-  if (now - shown.inStockMs < 5_000) shown.soldOutIn = fill(words.soldOutIn, { time: duration(now - shown.startsMs) });
-  shown.inStockMs = null;
 }
 
 function show() {
@@ -53,6 +45,7 @@ function show() {
   sale.dataset.status = element("state").dataset.status = status;
   setText(element("state").lastElementChild, (status === "sold_out" && shown.soldOutIn) || words.status[status]);
   showIcon(element("state"), status);
+  if (answer.dataset.code === "sold_out") setText(element("answer-headline"), headline("sold_out")); // heard a moment later
   button.setAttribute("aria-disabled", String(shown.isBusy || status !== "active"));
   button.dataset.busy = shown.isBusy;
   setText(element("press-words"), shown.isBusy ? words.busy : words.button[status]);
@@ -87,12 +80,14 @@ function showIcon(place, name) {
   place.querySelector("use").setAttribute("href", `#icon-${name}`);
 }
 
+const headline = (code) => (code === "sold_out" && shown.soldOutIn) || words.headline[code];
+
 function showAnswer(body, said = {}) {
   const code = body.code in words.headline ? body.code : "other";
   answer.dataset.icon = words.icon[code] ?? "alert";
   showIcon(answer, answer.dataset.icon);
-  const headline = code === "sold_out" && shown.soldOutIn ? shown.soldOutIn : words.headline[code];
-  setText(element("answer-headline"), said.headline ?? headline);
+  answer.dataset.code = code;
+  setText(element("answer-headline"), said.headline ?? headline(code));
   setText(element("answer-sentence"), said.sentence ?? words.sentence[code]);
   element("order").hidden = !body.orderId;
   if (body.orderId) {
@@ -124,10 +119,7 @@ element("buy").addEventListener("submit", async (event) => {
   const body = await attempt(`${api}/purchase`, name.value, again);
   shown.isBusy = false;
   if (typeof body.remainingStock === "number") showStock(body.remainingStock);
-  if (["sold_out", "paused", "ended"].includes(body.code)) {
-    noteSellOut(body.code);
-    shown.status = body.code;
-  }
+  if (["sold_out", "paused", "ended"].includes(body.code)) shown.status = body.code;
   name.setAttribute("aria-invalid", String(body.code === "invalid_request"));
   showAnswer(body);
   show();
