@@ -48,7 +48,7 @@ def enforce(sale: Sale) -> None:
     with transaction.atomic():
         publishing.lock(sale)
         try:
-            _take_out(sale, sale.orders.filter(cancellation_due=True), sale.epoch)
+            _take_out(sale, sale.cancelled_orders().filter(cancellation_due=True), sale.epoch)
         except store.RedisError as error:
             raise store.Unavailable(str(error)) from error
 
@@ -77,11 +77,14 @@ def _take_out(sale: Sale, orders: QuerySet[Order], epoch: str) -> int:
     """Run the script for all the orders. It goes on under the sale's lock: whoever publishes, compares or restores the
     sale meanwhile would count a purchase that SQL does not count any more, or the other way round."""
     keys, freed = [store.key(sale.id, name) for name in ("config", "stock", "purchases", "keys", "barred")], 0
-    for page in pages(orders.order_by("pk").iterator(PAGE)):
+    due: list[int] = []
+    for page in pages(orders.iterator(PAGE)):
         words = (word for order in page for word in (order.user_id, order.order_id, int(order.may_buy_again)))
         outcome, count = store.run_script_blocking("cancel", keys, [epoch, *words])
         if outcome == b"lost":
             raise publishing.Lost(sale, count)
         freed += count
-    orders.filter(cancellation_due=True).update(cancellation_due=False)
+        due += [order.pk for order in page if order.cancellation_due]
+    for page_of_due in pages(due):
+        Order.objects.filter(pk__in=page_of_due).update(cancellation_due=False)
     return freed

@@ -125,7 +125,8 @@ def confirm_cancellation(request: HttpRequest, model_admin: admin.ModelAdmin, or
         form = NothingToAsk({})
         form.is_valid()
         form.add_error(None, "This order is cancelled already.")
-    context = {"state": states.order_state(order), "form": form, "changes": changes, "consequence": _consequence(order)}
+    consequence = _consequence(order) if changes else ""
+    context = {"state": states.order_state(order), "form": form, "changes": changes, "consequence": consequence}
     return _page(request, model_admin, order, "Cancel", context)
 
 

@@ -100,7 +100,8 @@ class Sale(models.Model):
         return self.orders.filter(cancelled_at=None)
 
     def cancelled_orders(self) -> models.QuerySet["Order"]:
-        return self.orders.filter(cancelled_at__isnull=False)
+        """Return the cancelled ones, in the order of their index, which SQLite does not use otherwise."""
+        return self.orders.filter(cancelled_at__isnull=False).order_by("user_id", "purchased_at")
 
     def newest_orders(self) -> models.QuerySet["Order"]:
         """Return the sale's orders, cancelled ones among them, the one with the highest order_id first."""
@@ -174,7 +175,9 @@ class Order(models.Model):
             models.Index(fields=["sale", "purchased_at"]),
             # There are few of them: whoever looks for them must not read all orders.
             models.Index(
-                fields=["sale", "user_id"], condition=models.Q(cancelled_at__isnull=False), name="cancelled_orders"
+                fields=["sale", "user_id", "purchased_at"],
+                condition=models.Q(cancelled_at__isnull=False),
+                name="cancelled_orders",
             ),
         ]
 

@@ -72,7 +72,7 @@ def address_by_name(sale: Sale, user_id: str) -> str:
     if purchase:
         return address(sale.id, purchase.decode().partition(" ")[0])
     of_shopper = Q(user_id=user_id)
-    if order := sale.valid_orders().filter(of_shopper).first() or sale.cancelled_orders().filter(of_shopper).first():
+    if order := sale.valid_orders().filter(of_shopper).first() or sale.cancelled_orders().filter(of_shopper).last():
         return address(sale.id, order.order_id)
     config = publishing.standing(sale).config
     if not config or (reason := continuity.closed_reason(config)):

@@ -147,6 +147,7 @@ def test_who_may_not_buy_again_hears_that_the_order_was_cancelled(sold_sale: Sal
 
     assert (with_the_same_key, without.outcome, without.order_id) == ("order_cancelled", "order_cancelled", "")
     assert without.remaining_stock == free(sold_sale) == 8
+    assert store.client().ttl(store.key(sold_sale.id, "barred")) == -1
     assert buy(sold_sale, "new", "ada") == ["purchased", "replayed"]
     assert drift(sold_sale) == {}
 
@@ -623,7 +624,8 @@ def test_a_cancelled_order_cannot_be_cancelled_again(operator: Client, sold_sale
 
     pages = asked(operator, order), cancelled_by(operator, order, "no")
 
-    assert all("This order is cancelled already." in page and "Yes, cancel" not in page for page in pages)
+    assert all("This order is cancelled already." in page and "goes back to stock" not in page for page in pages)
+    assert not any("Yes, cancel" in page for page in pages)
     assert f"{order.id}/cancel/" not in operator.get(f"{LIST}{order.id}/change/").content.decode()
     assert operator.get(f"{LIST}4711/cancel/").status_code == 404
     assert Order.objects.get(pk=order.pk).may_buy_again

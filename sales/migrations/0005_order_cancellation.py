@@ -42,7 +42,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='order',
-            index=models.Index(condition=models.Q(('cancelled_at__isnull', False)), fields=['sale', 'user_id'], name='cancelled_orders'),
+            index=models.Index(condition=models.Q(('cancelled_at__isnull', False)), fields=['sale', 'user_id', 'purchased_at'], name='cancelled_orders'),
         ),
         migrations.AddConstraint(
             model_name='order',

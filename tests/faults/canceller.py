@@ -21,7 +21,7 @@ from django.contrib.auth.models import User  # noqa: E402
 from django.db import DatabaseError, close_old_connections  # noqa: E402
 from django.db.models import QuerySet  # noqa: E402
 
-from sales import cancelling, store  # noqa: E402
+from sales import cancelling, publishing, store  # noqa: E402
 from sales.models import Order  # noqa: E402
 
 PAUSE_SECONDS = 0.02
@@ -77,6 +77,6 @@ operator, _ = User.objects.get_or_create(username="canceller")
 while True:
     try:
         cancel_one(operator)
-    except (DatabaseError, store.Unavailable, cancelling.publishing.Lost, cancelling.AlreadyCancelled):
+    except (DatabaseError, store.Unavailable, publishing.Lost, cancelling.AlreadyCancelled):
         close_old_connections()
     time.sleep(PAUSE_SECONDS)

@@ -9,7 +9,7 @@ import orjson
 JSON = {"Content-Type": "application/json"}
 CODES: Mapping[int, frozenset[str]] = {
     200: frozenset({"purchased"}),
-    409: frozenset({"already_purchased", "sold_out", "not_started", "ended", "paused"}),
+    409: frozenset({"already_purchased", "sold_out", "not_started", "ended", "paused", "order_cancelled"}),
     422: frozenset({"idempotency_key_reused"}),
     429: frozenset({"rate_limited"}),
 }

@@ -74,7 +74,7 @@ def _fill(flashsale: FlashSale, target: int) -> None:
     client, sold = flashsale.redis, _sold(flashsale)
     client.config_set("appendfsync", "no")
     sha, run_id = client.script_load(script("purchase").text), client.info("server")["run_id"]
-    keys = [_key(name) for name in ("config", "stock", "purchases", "keys", "orders")]
+    keys = [_key(name) for name in ("config", "stock", "purchases", "keys", "orders", "barred")]
     while sold < target:
         pipeline = client.pipeline(transaction=False)
         for _ in range(BATCHES_AT_ONCE):
