@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, close_old_connections
 
-from sales import orders, publishing, store
+from sales import attempt_counts, orders, publishing, store
 
 RETRY_SECONDS = 0.5
 IDLE_SECONDS = 0.2
@@ -41,6 +41,7 @@ class Command(BaseCommand):
         try:
             while stored := orders.run_once(consumer, claim_after_ms=0):
                 written += stored
+            attempt_counts.store_counts()
         except (store.RedisError, DatabaseError) as error:
             raise CommandError(
                 f"{written} orders were written, then: {error}. Run it again; nothing is lost."
@@ -69,6 +70,7 @@ class Command(BaseCommand):
     def _tidy(self) -> None:
         if time.monotonic() - self.tidied_at > TIDY_EVERY_SECONDS:
             orders.tidy()
+            attempt_counts.store_counts()
             publishing.catch_up()
             self.tidied_at = time.monotonic()
 
