@@ -11,7 +11,9 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
 from sales import confirmations, desk, durability, publishing, sale_form, states, store
+from sales.analytics_admin import AnalyticsAdmin
 from sales.clock import beside_utc
+from sales.live_admin import LiveAdmin
 from sales.models import Sale
 from sales.order_admin import OrderAdmin, QuarantineAdmin
 from sales.preflight_admin import PreflightAdmin
@@ -25,7 +27,7 @@ __all__ = ["OrderAdmin", "QuarantineAdmin", "SaleAdmin"]
 
 
 @admin.register(Sale)
-class SaleAdmin(PreflightAdmin):
+class SaleAdmin(LiveAdmin, AnalyticsAdmin, PreflightAdmin):
     form = SaleForm
     list_display = ("name", "state", "sold", "remaining", "total_stock", "starts", "ends", "mirror")
     search_fields = ("name", "slug")

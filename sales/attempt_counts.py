@@ -44,6 +44,9 @@ class Second(NamedTuple):
         return self.outcomes.total()
 
 
+NOTHING: Counter[str] = Counter()
+
+
 def store_counts() -> int:
     """Move what the workers have written into SQL, and return how many counts that were; the order writer does it once
     a second, so that they are kept after Redis is emptied.
@@ -66,9 +69,15 @@ def store_counts() -> int:
     return stored
 
 
-def since(sale: Sale, second: int) -> list[Count]:
-    """Return the counts of that second and later, each once, in the order of time. Raises store.RedisError."""
-    held = _in_redis(sale.id)  # before SQL: what is moved in between is then found there
+def in_redis(sale: Sale) -> list[Count]:
+    """Return the counts that the order writer has not moved yet. Raises store.RedisError."""
+    found: dict[bytes, bytes] = store.client().hgetall(store.key(sale.id, "attempts"))
+    return [count for count in map(_read, found.items()) if count]
+
+
+def since(sale: Sale, second: int, held: Iterable[Count]) -> list[Count]:
+    """Return the counts of that second and later, each once, in the order of time; `held` are those that Redis held:
+    read before, so that none is missed which is moved in between."""
     counts = {(count.second, count.worker): count for count in held if count.second >= second}
     counts |= {(count.second, count.worker): count for count in in_sql(sale.attempt_counts.filter(second__gte=second))}
     return [counts[key] for key in sorted(counts)]
@@ -90,11 +99,6 @@ def by_second(counts: Iterable[Count]) -> Iterator[Second]:
         told = [count.remaining_stock for count in of_all if count.remaining_stock is not None]
         latencies = histogram.merged(count.latencies for count in of_all)
         yield Second(second, outcomes, latencies, min(told, default=None))
-
-
-def _in_redis(sale_id: int) -> list[Count]:
-    found: dict[bytes, bytes] = store.client().hgetall(store.key(sale_id, "attempts"))
-    return [count for count in map(_read, found.items()) if count]
 
 
 def _read(item: tuple[bytes, bytes]) -> Count | None:

@@ -61,7 +61,8 @@ def count(attempts: Sequence[Any], deadlines: Sequence[float], answers: Sequence
     for entry in zip(attempts, deadlines, answers, strict=True):
         sales.setdefault(entry[0][0], []).append(entry)
     for sale_id, entries in sales.items():
-        counting.add(sale_id, *zip(*entries, strict=True), end)
+        of_sale, due, answered = zip(*entries, strict=True)
+        counting.add(sale_id, of_sale, due, answered, end)
 
 
 @asynccontextmanager

@@ -174,7 +174,7 @@ class AttemptCount(models.Model):
 
 
 class ShopperCount(models.Model):
-    """About how many shoppers attempted to buy in a sale, with what it takes to count on. Written by `attempt_counts`."""
+    """About how many shoppers attempted to buy in a sale, and what it takes to count on."""
 
     sale = models.OneToOneField(Sale, on_delete=models.PROTECT, related_name="shopper_count")
     about = models.PositiveIntegerField(help_text="To one percent.")
