@@ -9,7 +9,7 @@ from sales.analytics import Early, Measures, Timeline
 from sales.attempt_counts import Second
 from sales.clock import iso, to_ms
 from sales.histogram import percentile_ms
-from sales.live_words import Tile, columns, milliseconds, number
+from sales.live_words import Tile, columns, latency_tile, number
 from sales.outcomes import OF_ATTEMPTS
 
 PERCENTILES = (50, 95, 99)
@@ -42,7 +42,6 @@ def tiles(found: Measures, early: Early, timeline: Timeline) -> list[Tile]:
     sold_out = duration(found.seconds_to_sell_out) if found.sold_out_at else "Not sold out"
     left = f"{number(sale.total_stock - found.sold)} units are left" if not found.sold_out_at else "from the start"
     per_unit = f"{found.attempts_per_unit:,.1f} for each unit sold" if found.attempts_per_unit else ""
-    p50, p95, p99 = (milliseconds(percentile_ms(timeline.latencies, share / 100)) for share in PERCENTILES)
     return [
         Tile("sellout", "Time to sell out", sold_out, left),
         Tile("sold", "Sold", number(found.sold), f"of {number(sale.total_stock)}"),
@@ -50,7 +49,7 @@ def tiles(found: Measures, early: Early, timeline: Timeline) -> list[Tile]:
         Tile("attempts", "Attempts", _or_dash(found.attempts), per_unit),
         Tile("shoppers", "Shoppers", _about(found.shoppers), "to one percent" if found.shoppers else ""),
         Tile("busiest", "Busiest second", _or_dash(found.busiest_attempts), "attempts"),
-        Tile("p99", "Slowest 1 % (p99)", p99, f"p50 {p50}, p95 {p95}"),
+        latency_tile(timeline.latencies),
     ]
 
 

@@ -74,7 +74,7 @@ def look(sale: Sale, since: int = BEGINNING) -> Picture:
     counts = attempt_counts.since(sale, first, held)
     found = {second.second: second for second in attempt_counts.by_second(counts)}
     seconds = list(_every(found, first, last))
-    if stand and last not in found:  # units may have been added since somebody was told
+    if stand:  # units may have been added since somebody was told
         seconds[-1] = seconds[-1]._replace(remaining_stock=stand.remaining_stock)
     latencies = histogram.merged(second.latencies for second in seconds[-SMOOTH_SECONDS:])
     return Picture(state, stand, now_ms, seconds, latencies)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from sales.attempt_counts import Second
-from sales.histogram import percentile_ms
+from sales.histogram import Histogram, percentile_ms
 from sales.live import SMOOTH_SECONDS, Drift, Picture
 from sales.models import Sale
 
@@ -118,19 +118,19 @@ def _flow(picture: Picture) -> list[Tile]:
     peak_buyers = max(second.outcomes["purchased"] for second in seconds)
     failed = sum(second.outcomes[word] for second in seconds[-SMOOTH_SECONDS:] for word in OUTCOMES["failed"])
     failed_words = f"{number(failed)} not answered in the last {SMOOTH_SECONDS} s: see Redis" if failed else ""
-    p50, p95, p99 = (percentile_ms(picture.latencies, share) for share in (0.5, 0.95, 0.99))
-    slow = f"over {SLOW_MS} ms: the web workers or Redis are at their limit" if p99 and p99 > SLOW_MS else ""
+    p99 = percentile_ms(picture.latencies, 0.99) or 0
+    slow = f"over {SLOW_MS} ms: the web workers or Redis are at their limit" if p99 > SLOW_MS else ""
     return [
-        Tile("attempts", "Attempts per second", number(last.attempts), f"peak {number(peak)}", failed_words),
-        Tile("buyers", "Buyers per second", number(last.outcomes["purchased"]), f"peak {number(peak_buyers)}"),
-        Tile(
-            "p99",
-            "Slowest 1 % (p99)",
-            milliseconds(p99),
-            f"p50 {milliseconds(p50)}, p95 {milliseconds(p95)}" if p99 else "no attempts",
-            slow,
-        ),
+        Tile("attempts", "Attempts / s", number(last.attempts), f"peak {number(peak)}", failed_words),
+        Tile("buyers", "Buyers / s", number(last.outcomes["purchased"]), f"peak {number(peak_buyers)}"),
+        latency_tile(picture.latencies, slow),
     ]
+
+
+def latency_tile(latencies: Histogram, worry: str = "") -> Tile:
+    """Return how long attempts waited for their answers."""
+    p50, p95, p99 = (_milliseconds(percentile_ms(latencies, share)) for share in (0.5, 0.95, 0.99))
+    return Tile("p99", "Slowest 1 % (p99)", p99, f"p50 {p50}, p95 {p95}" if any(latencies) else "no attempts", worry)
 
 
 def _machine(sale: Sale, picture: Picture) -> list[Tile]:
@@ -164,8 +164,8 @@ def _drift(sale: Sale, drift: Drift) -> Tile:
         "units too few": max(0, -drift.units),
     }
     words = ", ".join(f"{number(count)} {kind}" for kind, count in kinds.items() if count)
-    number = drift.missing + drift.surplus + abs(drift.units)
-    return Tile("drift", "Drift", number(number), "", f"{words}: run manage.py audit_sale {sale.slug}")
+    total = drift.missing + drift.surplus + abs(drift.units)
+    return Tile("drift", "Drift", number(total), "", f"{words}: run manage.py audit_sale {sale.slug}")
 
 
 def number(value: int | None) -> str:
@@ -173,8 +173,7 @@ def number(value: int | None) -> str:
     return "?" if value is None else f"{value:,}"
 
 
-def milliseconds(value: float | None) -> str:
-    """Return a time to answer as people read it."""
+def _milliseconds(value: float | None) -> str:
     return "–" if value is None else f"{_rounded(value):g} ms"
 
 

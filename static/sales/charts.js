@@ -16,7 +16,8 @@ const LOOKS = {
   p99: { colour: "--chart-bad", dash: [3, 3] },
 };
 const TILE_PIXELS = 8;
-const LEAST_SECONDS = 60;
+export const LEAST_SECONDS = 30;
+const PIXELS_OF_A_TIME = 90;
 const LINES_OF_A_TABLE = 60;
 
 const colourOf = (name) => getComputedStyle(document.querySelector("[data-chart]")).getPropertyValue(name).trim();
@@ -91,7 +92,8 @@ export class Chart {
   update(columns) {
     this.columns = columns;
     const lists = this.keys.map((key) => columns[key]);
-    const data = [columns.second, ...(this.isStack ? stacked(lists) : lists)];
+    // The top of a stack is drawn first, so that what is empty is hidden behind what is not.
+    const data = [columns.second, ...(this.isStack ? stacked(lists).reverse() : lists)];
     if (this.drawn) this.drawn.setData(data);
     else this.draw(data);
     for (const [key, item] of this.legend) item.querySelector(".chart-now").textContent = words(columns[key].at(-1));
@@ -107,18 +109,26 @@ export class Chart {
 
   draw(data) {
     for (const [key, item] of this.legend) paintSwatch(item.querySelector("canvas"), LOOKS[key]);
-    const font = `${getComputedStyle(this.plot).fontSize} system-ui, sans-serif`;
-    const axis = { stroke: colourOf("--chart-ink"), grid: { stroke: colourOf("--chart-grid"), width: 1 }, font };
+    const pixels = this.pixels();
+    const font = `${pixels}px system-ui, sans-serif`;
+    const grid = { stroke: colourOf("--chart-grid"), width: 1 };
+    const axis = { stroke: colourOf("--chart-ink"), grid, ticks: grid, font };
+    const keys = this.isStack ? this.keys.toReversed() : this.keys;
     this.drawn = new uPlot(
       {
         ...this.size(),
-        series: [{}, ...this.keys.map((key, place) => this.series(LOOKS[key], place))],
-        bands: this.isStack ? this.keys.slice(1).map((key, place) => this.band(LOOKS[key], place)) : [],
-        scales: { x: { range: (_, from, to) => [Math.min(from, to - LEAST_SECONDS), to] }, y: { range: (_, __, most) => [0, this.top(most)] } },
-        axes: [{ ...axis, ticks: axis.grid }, { ...axis, ticks: axis.grid, size: this.room.bind(this), values: (_, found) => found.map(words) }],
+        series: [{}, ...keys.map((key, place) => this.series(LOOKS[key], place === keys.length - 1))],
+        bands: this.isStack ? keys.slice(1).map((_, place) => this.band(LOOKS[keys[place]], place)) : [],
+        scales: {
+          x: { range: (_, from, to) => [Math.min(from, to - LEAST_SECONDS), to] },
+          y: { range: (_, __, most) => [0, this.top(most)] },
+        },
+        axes: [
+          { ...axis, space: PIXELS_OF_A_TIME, size: 2.5 * pixels, values: (_, found) => found.map((second) => this.time(second)) },
+          { ...axis, size: this.room.bind(this), values: (_, found) => found.map(words) },
+        ],
         legend: { show: false },
         cursor: { show: false },
-        tzDate: (second) => uPlot.tzDate(new Date(second * 1000), this.zone),
       },
       data,
       this.plot,
@@ -129,25 +139,32 @@ export class Chart {
     return { width: this.plot.clientWidth, height: this.plot.clientHeight };
   }
 
+  pixels() {
+    return parseFloat(getComputedStyle(this.plot).fontSize);
+  }
+
   top(most) {
     return Math.max(this.most ?? (most || 0) * 1.08, 1);
   }
 
   // As wide as the widest number beside the axis.
   room(plot, values) {
-    const pixels = parseFloat(getComputedStyle(this.plot).fontSize);
-    return Math.max(...(values ?? [""]).map((text) => text.length), 2) * pixels * 0.65 + 18;
+    return Math.max(...(values ?? [""]).map((text) => text.length), 2) * this.pixels() * 0.65 + 18;
   }
 
-  series(look, place) {
-    const isArea = look.pattern && (place === 0 || !this.isStack);
-    const fill = isArea ? fillOf(look) : undefined;
+  time(second) {
+    return this.clock.format(second * 1000);
+  }
+
+  series(look, isLowest) {
+    const fill = look.pattern && isLowest ? fillOf(look) : undefined;
     const width = look.pattern ? 1.5 : 2.5;
     return { stroke: colourOf(look.colour), width, fill, dash: look.dash, points: { show: false }, spanGaps: false };
   }
 
+  // From a series down to the next one.
   band(look, place) {
-    return { series: [place + 2, place + 1], fill: fillOf(look) };
+    return { series: [place + 1, place + 2], fill: fillOf(look) };
   }
 
   fillTable() {
@@ -161,7 +178,7 @@ export class Chart {
     const row = document.createElement("tr");
     const head = document.createElement("th");
     head.scope = "row";
-    head.textContent = this.clock.format(this.columns.second[place] * 1000);
+    head.textContent = this.time(this.columns.second[place]);
     const cells = this.keys.map((key) => {
       const cell = document.createElement("td");
       cell.textContent = words(this.columns[key][place]);

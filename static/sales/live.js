@@ -1,6 +1,6 @@
 // The live dashboard: asks for the numbers once a second, shortly after the workers have told theirs.
 
-import { Chart, followTheme, words } from "./charts.js";
+import { Chart, LEAST_SECONDS, followTheme, words } from "./charts.js";
 import * as clock from "./clock.js";
 
 // After a second's end, until every worker has told what it counted in it.
@@ -8,6 +8,7 @@ const ASK_AFTER_MS = 250;
 const ANSWER_WITHIN_MS = 4_000;
 const OLD_MS = 3_000;
 const WINDOW_SECONDS = 600;
+const MILESTONE_MS = 15_000;
 const SHARES_TOLD = [50, 25, 10];
 
 const live = document.getElementById("live");
@@ -19,6 +20,7 @@ const part = (name) => document.getElementById(`live-${name}`);
 let seconds = new Map(); // by second, what each column says of it
 let told = null; // the latest answer
 let trouble = "";
+let forgetting;
 
 function remember({ columns }) {
   const { second: numbers, ...others } = columns;
@@ -35,7 +37,8 @@ function remember({ columns }) {
 function shown() {
   const rows = [...seconds];
   const first = rows.findIndex(([, row]) => row.purchased + row.already + row.sold_out + row.refused + row.failed > 0);
-  const kept = rows.slice(first < 0 ? -60 : Math.min(Math.max(first - 5, 0), Math.max(rows.length - 60, 0)));
+  const latest = Math.max(rows.length - LEAST_SECONDS, 0);
+  const kept = rows.slice(first < 0 ? latest : Math.min(Math.max(first - 1, 0), latest));
   const keys = Object.keys(kept[0][1]);
   return {
     second: kept.map(([number]) => number),
@@ -79,7 +82,10 @@ function announce(answer, before) {
     if (tile.worry && !was?.worry) heard.push(`${tile.label}: ${tile.worry}`);
     if (!tile.worry && was?.worry) heard.push(`${tile.label} is well again`);
   }
-  if (heard.length) part("milestone").textContent = `${heard.join(". ")}.`;
+  if (!heard.length) return;
+  part("milestone").textContent = `${heard.join(". ")}.`;
+  clearTimeout(forgetting);
+  forgetting = setTimeout(() => part("milestone").replaceChildren(), MILESTONE_MS);
 }
 
 function showTrouble(text) {
