@@ -64,7 +64,8 @@ def store_counts() -> int:
     for sale_id, waiting, shoppers in zip(sale_ids, found[::2], found[1::2], strict=True):
         if waiting:
             stored += _move(sale_id)
-        if shoppers != about.get(sale_id, 0):
+        known = about.get(sale_id, 0)
+        if shoppers != known or (waiting and known):  # as many may be others, of a Redis that has lost those
             _keep_shoppers(sale_id)
     return stored
 
