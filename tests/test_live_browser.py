@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from sales import store
 from sales.models import Sale
@@ -44,7 +44,7 @@ def live(sale: Sale) -> str:
     return f"/admin/sales/sale/{sale.id}/live/"
 
 
-def value(page: Page, key: str):  # type: ignore[no-untyped-def]
+def value(page: Page, key: str) -> Locator:
     return page.locator(f'[data-tile="{key}"] .live-value')
 
 
