@@ -69,8 +69,9 @@ def look(sale: Sale, since: int = BEGINNING) -> Picture:
     last = now_ms // 1000 - 1
     first = max(last - WINDOW_SECONDS + 1, min(since - LATE_SECONDS, last - SMOOTH_SECONDS))
     stand, held = None, []
-    with suppress(store.RedisError):
-        stand, held = _stand(sale), attempt_counts.in_redis(sale)
+    if states.standing_of(sale):  # it has just answered: while it is away nobody waits for it twice
+        with suppress(store.RedisError):
+            stand, held = _stand(sale), attempt_counts.in_redis(sale)
     counts = attempt_counts.since(sale, first, held)
     found = {second.second: second for second in attempt_counts.by_second(counts)}
     seconds = list(_every(found, first, last))

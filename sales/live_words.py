@@ -119,7 +119,7 @@ def _flow(picture: Picture) -> list[Tile]:
     failed = sum(second.outcomes[word] for second in seconds[-SMOOTH_SECONDS:] for word in OUTCOMES["failed"])
     failed_words = f"{number(failed)} not answered in the last {SMOOTH_SECONDS} s: see Redis" if failed else ""
     p99 = percentile_ms(picture.latencies, 0.99) or 0
-    slow = f"over {SLOW_MS} ms: the web workers or Redis are at their limit" if p99 > SLOW_MS else ""
+    slow = f"over {SLOW_MS} ms: workers or Redis are at their limit" if p99 > SLOW_MS else ""
     return [
         Tile("attempts", "Attempts / s", number(last.attempts), f"peak {number(peak)}", failed_words),
         Tile("buyers", "Buyers / s", number(last.outcomes["purchased"]), f"peak {number(peak_buyers)}"),
@@ -139,7 +139,9 @@ def _machine(sale: Sale, picture: Picture) -> list[Tile]:
         names = {"backlog": "Waiting for SQL", "drift": "Drift", "workers": "Web workers", "memory": "Redis memory"}
         return [Tile(key, label, "?") for key, label in names.items()]
     late = (
-        f"for {stand.lag_ms / 1000:.0f} s: is manage.py write_orders running?" if stand.lag_ms > WRITER_LATE_MS else ""
+        f"for {stand.lag_ms / 1000:.0f} s: see that manage.py write_orders runs"
+        if stand.lag_ms > WRITER_LATE_MS
+        else ""
     )
     alive, expected = stand.workers
     gone = f"{expected - alive} of {expected} silent: see the server's log" if alive < expected else ""

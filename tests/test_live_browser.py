@@ -117,7 +117,7 @@ def test_a_writer_that_does_not_run_becomes_a_worry(open_desk: OpenDesk, open_sa
     buy(http, "ada")
 
     tile = page.locator('[data-tile="backlog"]')
-    expect(tile).to_contain_text("is manage.py write_orders running?")
+    expect(tile).to_contain_text("see that manage.py write_orders runs")
     assert "worries" in (tile.get_attribute("class") or "")
 
 

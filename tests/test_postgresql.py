@@ -21,7 +21,7 @@ FILES = [
     f"tests/test_{name}.py"
     for name in (
         *("orders", "audit", "publishing", "commands", "continuity", "model", "shoppers"),
-        *("admin", "desk", "desk_race", "order_admin", "roles"),
+        *("admin", "desk", "desk_race", "order_admin", "roles", "attempt_counts", "analytics", "live"),
     )
 ]
 

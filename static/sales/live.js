@@ -8,7 +8,6 @@ const ASK_AFTER_MS = 250;
 const ANSWER_WITHIN_MS = 4_000;
 const OLD_MS = 3_000;
 const WINDOW_SECONDS = 600;
-const MILESTONE_MS = 15_000;
 const SHARES_TOLD = [50, 25, 10];
 
 const live = document.getElementById("live");
@@ -20,7 +19,6 @@ const part = (name) => document.getElementById(`live-${name}`);
 let seconds = new Map(); // by second, what each column says of it
 let told = null; // the latest answer
 let trouble = "";
-let forgetting;
 
 function remember({ columns }) {
   const { second: numbers, ...others } = columns;
@@ -70,7 +68,7 @@ function showTile({ key, value, detail, worry }) {
   }
 }
 
-// Only what somebody who does not look at the numbers would want to hear.
+// To those who listen, only what they would ask for: the numbers change every second.
 function announce(answer, before) {
   const heard = [];
   if (!before) return;
@@ -82,10 +80,7 @@ function announce(answer, before) {
     if (tile.worry && !was?.worry) heard.push(`${tile.label}: ${tile.worry}`);
     if (!tile.worry && was?.worry) heard.push(`${tile.label} is well again`);
   }
-  if (!heard.length) return;
-  part("milestone").textContent = `${heard.join(". ")}.`;
-  clearTimeout(forgetting);
-  forgetting = setTimeout(() => part("milestone").replaceChildren(), MILESTONE_MS);
+  if (heard.length) part("milestone").textContent = `${heard.join(". ")}.`;
 }
 
 function showTrouble(text) {
