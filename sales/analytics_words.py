@@ -41,11 +41,14 @@ def tiles(found: Measures, early: Early, timeline: Timeline) -> list[Tile]:
     sale = found.sale
     sold_out = duration(found.seconds_to_sell_out) if found.sold_out_at else "Not sold out"
     left = f"{number(sale.total_stock - found.sold)} units are left" if not found.sold_out_at else "from the start"
+    around = ", ".join(
+        f"{100 * share:.0f} % after {duration(early.after[share])}" for share in (0.1, 0.9) if early.after
+    )
     per_unit = f"{found.attempts_per_unit:,.1f} for each unit sold" if found.attempts_per_unit else ""
     return [
         Tile("sellout", "Time to sell out", sold_out, left),
         Tile("sold", "Sold", number(found.sold), f"of {number(sale.total_stock)}"),
-        Tile("median", "Half were sold after", duration(early.after.get(0.5))),
+        Tile("median", "Half were sold after", duration(early.after.get(0.5)), around),
         Tile("attempts", "Attempts", _or_dash(found.attempts), per_unit),
         Tile("shoppers", "Shoppers", _about(found.shoppers), "to one percent" if found.shoppers else ""),
         Tile("busiest", "Busiest second", _or_dash(found.busiest_attempts), "attempts"),

@@ -130,7 +130,8 @@ def _flow(picture: Picture) -> list[Tile]:
 def latency_tile(latencies: Histogram, worry: str = "") -> Tile:
     """Return how long attempts waited for their answers."""
     p50, p95, p99 = (_milliseconds(percentile_ms(latencies, share)) for share in (0.5, 0.95, 0.99))
-    return Tile("p99", "Slowest 1 % (p99)", p99, f"p50 {p50}, p95 {p95}" if any(latencies) else "no attempts", worry)
+    others = f"p50 {p50.removesuffix(' ms')}, p95 {p95}" if any(latencies) else "no attempts"
+    return Tile("p99", "Slowest 1 % (p99)", p99, others, worry)
 
 
 def _machine(sale: Sale, picture: Picture) -> list[Tile]:

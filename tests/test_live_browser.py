@@ -176,6 +176,15 @@ def test_the_wall_screen_is_full_and_does_not_scroll(open_desk: OpenDesk, open_s
         assert box["y"] + box["height"] <= WALL["height"]
 
 
+def test_the_wall_screen_has_room_for_a_million(open_desk: OpenDesk, make_sale: MakeSale):
+    sale = make_sale(stock=1_000_000)
+    page = open_desk(f"{live(sale)}?wall", viewport=WALL)
+    drawn(page)
+
+    expect(value(page, "remaining")).to_have_text("1,000,000")
+    assert value(page, "remaining").evaluate("element => element.scrollWidth <= element.clientWidth")
+
+
 def test_without_javascript_the_numbers_are_there_and_can_be_loaded_again(
     open_desk: OpenDesk, open_sale: Sale, http: httpx.Client
 ):

@@ -127,6 +127,7 @@ export class Chart {
           { ...axis, space: PIXELS_OF_A_TIME, size: 2.5 * pixels, values: (_, found) => found.map((second) => this.time(second)) },
           { ...axis, size: this.room.bind(this), values: (_, found) => found.map(words) },
         ],
+        padding: [pixels, 3 * pixels, 0, 0],
         legend: { show: false },
         cursor: { show: false },
       },

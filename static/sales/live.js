@@ -8,6 +8,8 @@ const ASK_AFTER_MS = 250;
 const ANSWER_WITHIN_MS = 4_000;
 const OLD_MS = 3_000;
 const WINDOW_SECONDS = 600;
+// A number of more characters is written smaller on the wall.
+const LONG = 6;
 const SHARES_TOLD = [50, 25, 10];
 
 const live = document.getElementById("live");
@@ -62,6 +64,7 @@ function show(answer) {
 function showTile({ key, value, detail, worry }) {
   const tile = live.querySelector(`[data-tile="${key}"]`);
   tile.classList.toggle("worries", worry !== "");
+  tile.classList.toggle("is-long", value.length > LONG);
   for (const [name, text] of Object.entries({ value, detail, worry })) {
     const place = tile.querySelector(`.live-${name}`);
     if (place.textContent !== text) place.textContent = text;
