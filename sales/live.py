@@ -105,11 +105,8 @@ def _stand(sale: Sale) -> Stand | None:
         return None
     now_ms, (group,) = to_ms(from_redis(now)), groups
     backlog = group["pending"] + (group["lag"] or 0)
-    orders = sale.orders.count()
-    sold_then = store.client().hlen(purchases)
-    # What was acknowledged before SQL was counted is in it; what SQL had then was sold by the time of the second look.
-    missing = max(0, sold - backlog - orders) if group["lag"] is not None else 0
-    drift = Drift(missing, max(0, orders - sold_then), int(stock) + sold - int(total))
+    # Where Redis cannot tell how far the writer is behind, nothing is said of what SQL lacks.
+    acknowledged = sold - backlog if group["lag"] is not None else 0
     memory: dict[str, Any] = store.client().info("memory")
     return Stand(
         now_ms=now_ms,
@@ -118,11 +115,19 @@ def _stand(sale: Sale) -> Stand | None:
         total_stock=int(total),
         backlog=backlog,
         lag_ms=_lag_ms(stream, group, now_ms) if backlog else 0,
-        drift=drift,
+        drift=_drift(sale, acknowledged, int(stock) + sold - int(total)),
         used_bytes=memory["used_memory"],
         most_bytes=memory.get("maxmemory") or memory.get("total_system_memory") or 0,
         workers=workers.count(heard, now_ms),
     )
+
+
+def _drift(sale: Sale, acknowledged: int, units: int) -> Drift:
+    """Compare SQL with the purchases that were acknowledged before, which it must hold, and with those that are sold
+    after, which it cannot exceed."""
+    orders = sale.orders.count()
+    sold = store.client().hlen(store.key(sale.id, "purchases"))
+    return Drift(max(0, acknowledged - orders), max(0, orders - sold), units)
 
 
 def _lag_ms(stream: str, group: dict[str, Any], now_ms: int) -> int:

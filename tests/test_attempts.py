@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 import socket
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from sales import attempt_counts, attempts, histogram, purchases, store, workers
 from sales.models import Sale
 from sales.purchases import ANSWER_WITHIN_SECONDS, Attempt, Purchase
 from tests.conftest import MakeSale
-from tests.servers import WebServer, free_port
+from tests.servers import RedisServer, WebServer, free_port
 
 
 def told(sale: Sale) -> list[attempt_counts.Second]:
@@ -218,6 +219,38 @@ def test_the_headers_of_the_scripts_tell_the_keys_of_their_calls(open_sale: Sale
     for name in ("note_counts", "note_shoppers", "keep_shoppers", "beat"):
         documented = re.findall(r"^KEYS\[\d+\]\s+(\S+)", store.script(name).text, re.MULTILINE)
         assert calls[name] == [key.replace("ID", str(open_sale.id)) for key in documented], name
+
+
+@pytest.mark.alone
+@pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
+def test_attempts_that_redis_hears_nothing_of_are_counted_when_it_is_back(
+    make_sale: MakeSale, redis_server: RedisServer, static_files: None
+):
+    sale = make_sale(stock=3)
+    server = WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"})
+    server.start()
+    answers: Counter[str] = Counter()
+    with httpx.Client(base_url=server.url, timeout=10) as client:
+
+        def buy(name: str) -> None:
+            answers[client.post("/api/sale/purchase", json={"userId": name}).json()["code"]] += 1
+
+        buy("ada")
+        redis_server.signal(signal.SIGSTOP)
+        try:
+            for number in range(4):
+                buy(f"shopper-{number}")
+            form = {"userId": "by form"}
+            assert client.post("/", data=form, headers={"Origin": server.url}).status_code == 503
+        finally:
+            redis_server.signal(signal.SIGCONT)
+
+    wait_for(lambda: outcomes(sale).total() == 6)
+    server.stop()
+
+    answers["unavailable"] += 1
+    assert answers["unavailable"] > 1
+    assert outcomes(sale) == answers
 
 
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
