@@ -69,6 +69,8 @@ def count(attempts: Sequence[Any], deadlines: Sequence[float], answers: Sequence
 async def told_to_redis() -> AsyncIterator[None]:
     """Tell Redis once a second what was counted, and that this worker lives; at the end, what is left to tell."""
     counting = _counting()
+    with suppress(store.Failure):
+        await counting.beat()  # the first attempt already needs Redis's time
     task = asyncio.create_task(counting.tell_for_ever())
     try:
         yield
@@ -89,7 +91,7 @@ class Counting:
         self.second = 0
         self._tallies: dict[tuple[int, int], Tally] = {}
         self._shoppers: dict[int, set[str]] = {}
-        # Known before the first attempt is: nothing is decided without Redis.
+        # Until the first beat; nothing is decided before Redis can be reached.
         self._clock_ahead_seconds = 0.0
 
     def add(
@@ -113,15 +115,19 @@ class Counting:
         while True:
             try:
                 await self.write(self._now_second())
-                asked = time.monotonic()
-                now_ms = await workers.beat()
-                self._clock_ahead_seconds = now_ms / 1000 - (asked + time.monotonic()) / 2
+                await self.beat()
             except store.Failure:
                 pass  # what Redis did not take is written with the next second
             except Exception:  # a defect here must not end what is told in the seconds to come
                 log.exception("this second was not told to Redis")
             now = time.monotonic() + self._clock_ahead_seconds
             await asyncio.sleep(1 - now % 1 + WRITE_AFTER_SECONDS)
+
+    async def beat(self) -> None:
+        """Tell Redis that this worker lives, and learn its time from the answer. Raises store.Failure."""
+        asked = time.monotonic()
+        now_ms = await workers.beat()
+        self._clock_ahead_seconds = now_ms / 1000 - (asked + time.monotonic()) / 2
 
     async def write(self, until: int) -> None:
         """Write the seconds before `until`, which nothing is added to any more. Raises store.Failure."""

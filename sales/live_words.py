@@ -113,7 +113,9 @@ def _stock(sale: Sale, picture: Picture) -> list[Tile]:
 
 
 def _flow(picture: Picture) -> list[Tile]:
-    seconds, last = picture.seconds, picture.seconds[-1]
+    seconds = picture.seconds
+    # What the workers count while Redis is away comes later.
+    attempts, buyers = (seconds[-1].attempts, seconds[-1].outcomes["purchased"]) if picture.stand else (None, None)
     peak = max(second.attempts for second in seconds)
     peak_buyers = max(second.outcomes["purchased"] for second in seconds)
     failed = sum(second.outcomes[word] for second in seconds[-SMOOTH_SECONDS:] for word in OUTCOMES["failed"])
@@ -121,8 +123,8 @@ def _flow(picture: Picture) -> list[Tile]:
     p99 = percentile_ms(picture.latencies, 0.99) or 0
     slow = f"over {SLOW_MS} ms: workers or Redis are at their limit" if p99 > SLOW_MS else ""
     return [
-        Tile("attempts", "Attempts / s", number(last.attempts), f"peak {number(peak)}", failed_words),
-        Tile("buyers", "Buyers / s", number(last.outcomes["purchased"]), f"peak {number(peak_buyers)}"),
+        Tile("attempts", "Attempts / s", number(attempts), f"peak {number(peak)}", failed_words),
+        Tile("buyers", "Buyers / s", number(buyers), f"peak {number(peak_buyers)}"),
         latency_tile(picture.latencies, slow),
     ]
 

@@ -226,6 +226,7 @@ def test_while_redis_is_away_the_page_says_so_and_shows_what_sql_has(
     tiles = {tile["key"]: tile for tile in shown["tiles"]}
     assert not shown["isRedisThere"]
     assert "Redis cannot be reached" in tiles["remaining"]["worry"]
+    assert [tiles[key]["value"] for key in ("attempts", "buyers", "drift", "workers")] == ["?"] * 4
     assert (tiles["sold"]["value"], tiles["sold"]["detail"]) == ("1", "that SQL knows of")
     assert sum(shown["columns"]["purchased"]) == 1
     assert "Redis cannot be reached" in page
