@@ -9,6 +9,7 @@ from sales import attempt_counts, store
 from sales.attempts import Tally
 from sales.models import AttemptCount, Sale, ShopperCount
 from tests.conftest import MakeSale
+from tests.writers import OrderWriter
 
 
 class Killed(BaseException):
@@ -151,6 +152,18 @@ def test_a_hundred_thousand_shoppers_are_told_to_two_percent(open_sale: Sale):
     attempt_counts.store_counts()
 
     assert ShopperCount.objects.get().about == pytest.approx(100_000, rel=0.02)
+
+
+@pytest.mark.django_db(transaction=True)  # the order writer, another process, reads SQL
+def test_an_order_writer_that_ends_keeps_what_it_was_told_last(make_sale: MakeSale):
+    sale = make_sale()
+    with OrderWriter() as writer:
+        writer.wait_until_it_reads(sale)
+        tell(sale, 100, purchased=1)
+        met(sale, "ada")
+
+    assert AttemptCount.objects.get().attempts == 1
+    assert ShopperCount.objects.get().about == 1
 
 
 def test_the_order_writer_keeps_the_counts_of_several_sales(make_sale: MakeSale):

@@ -4,6 +4,7 @@ import logging
 import signal
 import time
 from argparse import ArgumentParser
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -66,6 +67,8 @@ class Command(BaseCommand):
                 is_failing = False
                 if not stored:
                     time.sleep(IDLE_SECONDS)
+        with suppress(store.RedisError, DatabaseError):
+            attempt_counts.store_counts()  # the web workers, which end before this process, may just have told more
 
     def _tidy(self) -> None:
         if time.monotonic() - self.tidied_at > TIDY_EVERY_SECONDS:
