@@ -1,6 +1,6 @@
 """How a sale is going, second by second: what the live dashboard shows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -74,16 +74,23 @@ def look(sale: Sale, since: int = BEGINNING) -> Picture:
             stand, held = _stand(sale), attempt_counts.in_redis(sale)
     counts = attempt_counts.since(sale, first, held)
     found = {second.second: second for second in attempt_counts.by_second(counts)}
-    seconds = list(_every(found, first, last))
+    seconds = list(_every(found, first, last, _remained_before(found.values(), stand)))
     if stand:  # units may have been added since somebody was told
         seconds[-1] = seconds[-1]._replace(remaining_stock=stand.remaining_stock)
     latencies = histogram.merged(second.latencies for second in seconds[-SMOOTH_SECONDS:])
     return Picture(state, stand, now_ms, seconds, latencies)
 
 
-def _every(found: dict[int, Second], first: int, last: int) -> Iterator[Second]:
+def _remained_before(found: Iterable[Second], stand: Stand | None) -> int | None:
+    """Return how many units remained before the first attempt in sight: nobody had bought since then."""
+    for second in found:
+        if second.remaining_stock is not None:
+            return second.remaining_stock + second.outcomes["purchased"]
+    return stand.remaining_stock if stand else None
+
+
+def _every(found: dict[int, Second], first: int, last: int, remaining: int | None) -> Iterator[Second]:
     """Yield all seconds, those too in which nothing happened; what remains is what remained."""
-    remaining = None
     for number in range(first, last + 1):
         second = found.get(number) or Second(number, attempt_counts.NOTHING, (0,) * histogram.BUCKETS, None)
         remaining = remaining if second.remaining_stock is None else second.remaining_stock

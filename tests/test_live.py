@@ -116,7 +116,13 @@ def test_seconds_without_attempts_are_shown_as_nothing(open_sale: Sale):
     place = columns["second"].index(now - 8)
     assert columns["purchased"][place : place + 3] == [3, 0, 0]
     assert columns["sold_out"][place : place + 3] == [0, 0, 1]
-    assert columns["remaining"][place : place + 3] == [7, 7, 7]
+    assert columns["remaining"][place - 1 : place + 3] == [10, 7, 7, 7]
+
+
+def test_what_remains_is_drawn_also_where_nobody_attempts(open_sale: Sale):
+    columns = live_words.columns(live.look(open_sale).seconds)
+
+    assert set(columns["remaining"]) == {10}
 
 
 def test_only_the_seconds_that_may_have_changed_are_sent_again(open_sale: Sale):

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from sales import store
 from sales.models import Sale
+from tests.browsers import is_defect
 from tests.conftest import MakeSale
 from tests.servers import WebServer
 from tests.test_accessibility import AXE
@@ -235,6 +236,23 @@ def test_nobody_is_kept_out_of(open_desk: OpenDesk, make_sale: MakeSale, http: h
 
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_nothing_is_drawn_that_the_security_policy_refuses(open_desk: OpenDesk, make_sale: MakeSale, view: str):
+    sale = make_sale(stock=3)
+    a_past(sale)
+    page = open_desk(f"/admin/sales/sale/{sale.id}/live/data/")
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if is_defect(message) else None)
+
+    page.goto(f"/admin/sales/sale/{sale.id}/{view}")
+    drawn(page)
+    page.set_viewport_size({"width": 700, "height": 900})
+    page.emulate_media(color_scheme="dark")
+    drawn(page)
+
+    assert errors == []
 
 
 @pytest.mark.parametrize("view", ["live/", "analytics/"])

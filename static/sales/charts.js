@@ -18,6 +18,8 @@ const LOOKS = {
 const TILE_PIXELS = 8;
 export const LEAST_SECONDS = 30;
 const PIXELS_OF_A_TIME = 90;
+// So that whole numbers stand at the axis.
+const LEAST_TOP = 4;
 const LINES_OF_A_TABLE = 60;
 
 const colourOf = (name) => getComputedStyle(document.querySelector("[data-chart]")).getPropertyValue(name).trim();
@@ -145,7 +147,7 @@ export class Chart {
   }
 
   top(most) {
-    return Math.max(this.most ?? (most || 0) * 1.08, 1);
+    return Math.max(this.most ?? (most || 0) * 1.08, LEAST_TOP);
   }
 
   // As wide as the widest number beside the axis.
