@@ -3,11 +3,13 @@
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
+from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 from flashsale import settings
@@ -43,6 +45,24 @@ class LaneWorker(UvicornWorker):
         "server_header": False,
         "timeout_graceful_shutdown": graceful_timeout - 1,
     }
+
+    async def _serve(self) -> None:
+        """Serve as uvicorn's worker does; beside the requests, tell Redis what they come to."""
+        self.config.app = self.wsgi
+        server = _TellingServer(config=self.config)
+        self._install_sigquit_handler()
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+
+class _TellingServer(Server):
+    async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until the last request is answered. What comes later is cut off: the signal is raised once more."""
+        from sales import attempts
+
+        async with attempts.told_to_redis():
+            await super()._serve(sockets)
 
 
 def on_starting(server: Arbiter) -> None:

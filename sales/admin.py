@@ -12,7 +12,9 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
 from sales import confirmations, desk, durability, publishing, sale_form, states, store
+from sales.analytics_admin import AnalyticsAdmin
 from sales.clock import beside_utc
+from sales.live_admin import LiveAdmin
 from sales.models import Sale
 from sales.order_admin import OrderAdmin, QuarantineAdmin
 from sales.people_admin import PeopleAdmin
@@ -27,7 +29,7 @@ __all__ = ["OrderAdmin", "PeopleAdmin", "QuarantineAdmin", "SaleAdmin"]
 
 
 @admin.register(Sale)
-class SaleAdmin(PreflightAdmin):
+class SaleAdmin(LiveAdmin, AnalyticsAdmin, PreflightAdmin):
     form = SaleForm
     list_display = ("name", "state", "sold", "remaining", "total_stock", "starts", "ends", "mirror")
     search_fields = ("name", "slug")

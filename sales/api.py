@@ -8,7 +8,7 @@ import orjson
 from django.http import HttpRequest, HttpResponse
 
 from sales import health as health_checks
-from sales import purchases, receipts, snapshots, statuses
+from sales import purchases, receipts, snapshots, statuses, store
 from sales.clock import iso
 from sales.endpoints import JSON, Refused, answer, endpoint, etag_of, find_sale, is_known, read_shopper, refusal
 from sales.events import EventStream, has_room
@@ -43,7 +43,11 @@ async def events(request: HttpRequest, slug: str = "") -> HttpResponse:
 async def purchase(request: HttpRequest, slug: str = "") -> HttpResponse:
     deadline = purchases.new_deadline()
     user_id, idempotency_key = read_attempt(request)
-    sale = await find_sale(slug)
+    try:
+        sale = await find_sale(slug)
+    except store.Unavailable:
+        purchases.count_unavailable(snapshots.last_known_id(slug), user_id, deadline)
+        raise
     found = await purchases.buy(sale.id, user_id, idempotency_key, deadline=deadline)
     if found.outcome == "rate_limited":
         return refusal(request, found.outcome, wait_seconds=found.retry_after_seconds)

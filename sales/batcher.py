@@ -1,9 +1,10 @@
 """Group commit: while one call to Redis is in flight, what arrives meanwhile goes together in the next."""
 
 import asyncio
+import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from sales import store
@@ -15,6 +16,11 @@ Answer = TypeVar("Answer")
 SHORTEST_CALL_SECONDS = 0.2
 
 
+# Gets the items of a batch, by when each was to be answered, and their answers or the errors in place of those.
+Observer = Callable[[Sequence[Any], Sequence[float], Sequence[Any]], None]
+
+log = logging.getLogger(__name__)
+
 # An item, the future of its answer, and the time (`time.monotonic`) by which it is to be answered.
 _Waiting = tuple[Item, asyncio.Future[Answer], float]
 
@@ -23,14 +29,18 @@ class Batcher(Generic[Item, Answer]):
     """Answer items by a call that takes many: one call in flight, nothing waits when alone.
 
     `call` gets a sequence of items and returns their answers in order, a store.Failure for an item that met one.
-    A batcher belongs to the loop that it is made in.
+    `observe` is told of each batch once it is answered. A batcher belongs to the loop that it is made in.
     """
 
     def __init__(
-        self, call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | store.Failure]]], largest_batch: int
+        self,
+        call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | store.Failure]]],
+        largest_batch: int,
+        observe: Observer | None = None,
     ):
         self._call = call
         self._largest_batch = largest_batch
+        self._observe = observe
         self._waiting: deque[_Waiting[Item, Answer]] = deque()
         self._drain_task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -59,7 +69,7 @@ class Batcher(Generic[Item, Answer]):
         while waiting and len(batch) < self._largest_batch:
             entry = waiting.popleft()
             if entry[2] - now < SHORTEST_CALL_SECONDS:
-                _refuse([entry], store.Unavailable("Redis is too slow to answer in time"))
+                self._refuse([entry], store.Unavailable("Redis is too slow to answer in time"))
             else:
                 batch.append(entry)
         if not batch:
@@ -69,24 +79,38 @@ class Batcher(Generic[Item, Answer]):
                 answers = await self._call([item for item, _, _ in batch])
         except (store.Failure, TimeoutError) as error:
             failure = store.Unknown("Redis did not answer in time") if isinstance(error, TimeoutError) else error
-            _refuse(batch, failure)
+            self._refuse(batch, failure)
             self._refuse_waiting()
         except Exception as error:  # a defect: every one of the batch must hear of it, and the next batch still runs
-            _refuse(batch, error)
+            self._refuse(batch, error)
         else:
-            for entry, answer in zip(batch, answers, strict=True):
+            for (_, future, _), answer in zip(batch, answers, strict=True):
                 if isinstance(answer, store.Failure):
-                    _refuse([entry], answer)
-                elif not entry[1].done():
-                    entry[1].set_result(answer)
+                    _fail(future, answer)
+                elif not future.done():
+                    future.set_result(answer)
+            self._tell(batch, answers)
 
     def _refuse_waiting(self) -> None:
         """Refuse at once what was not sent: to wait for a Redis that has just failed would answer too late."""
-        _refuse(self._waiting, store.Unavailable("Redis has just failed"))
+        self._refuse(self._waiting, store.Unavailable("Redis has just failed"))
         self._waiting.clear()
 
+    def _refuse(self, batch: Sequence[_Waiting[Item, Answer]], error: Exception) -> None:
+        for _, future, _ in batch:
+            _fail(future, error)
+        self._tell(batch, [error] * len(batch))
 
-def _refuse(batch: Iterable[_Waiting[Any, Any]], error: Exception) -> None:
-    for _, future, _ in batch:
-        if not future.done():
-            future.set_exception(type(error)(*error.args))
+    def _tell(self, batch: Sequence[_Waiting[Item, Answer]], answers: Sequence[Any]) -> None:
+        if not self._observe or not batch:
+            return
+        items, _, deadlines = zip(*batch, strict=True)
+        try:
+            self._observe(items, deadlines, answers)
+        except Exception:  # whoever looks on must not stop the batches
+            log.exception("a batch was answered, but not observed")
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(type(error)(*error.args))

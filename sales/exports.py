@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from io import StringIO
+from typing import Any
 
 from django.db.models import QuerySet
 
@@ -27,9 +28,9 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 def lines(orders: QuerySet[Order]) -> Iterator[str]:
     """Yield the CSV text of the orders, a header first; times are ISO 8601 in UTC."""
-    yield _text([tuple(COLUMNS)])
+    yield text([tuple(COLUMNS)])
     for page in pages(orders.values_list(*COLUMNS.values()).iterator(PAGE)):
-        yield _text([tuple(map(_cell, order)) for order in page])
+        yield text([tuple(map(cell, order)) for order in page])
 
 
 def harmless(cell: str) -> str:
@@ -37,7 +38,8 @@ def harmless(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
 
 
-def _cell(value: str | int | datetime | None) -> str | int:
+def cell(value: Any) -> Any:
+    """Return a value as a CSV file has it: times in UTC, and no text that a spreadsheet would run."""
     if value is None:
         return ""
     if isinstance(value, datetime):
@@ -45,7 +47,8 @@ def _cell(value: str | int | datetime | None) -> str | int:
     return harmless(value) if isinstance(value, str) else value
 
 
-def _text(rows: Iterable[tuple[str | int, ...]]) -> str:
-    text = StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue()
+def text(rows: Iterable[tuple[Any, ...]]) -> str:
+    """Return rows as lines of CSV."""
+    found = StringIO()
+    csv.writer(found).writerows(rows)
+    return found.getvalue()

@@ -1,8 +1,6 @@
 """Move purchases from the streams into SQL. An entry is acknowledged only after its row is committed and read back."""
 
 import logging
-import os
-import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +10,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from sales import store
 from sales.models import Order, Quarantine, Sale
 from sales.purchases import purchased_ms
+from sales.workers import process_name
 
 LARGEST_BATCH = 500
 # An entry that its writer has not acknowledged in this time belongs to a dead writer, and is taken over.
@@ -74,7 +73,7 @@ def tidy() -> None:
 
 def consumer_name() -> str:
     """Return a name for this process that no other writer has."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+    return process_name()
 
 
 def _streams(sale_ids: Sequence[int]) -> Streams:

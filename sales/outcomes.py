@@ -26,6 +26,12 @@ HTTP_STATUS = {
     "server_error": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
+# How an attempt to buy can end.
+OF_ATTEMPTS = (
+    *("purchased", "replayed", "already_purchased", "sold_out", "not_started", "ended", "paused", "rate_limited"),
+    *("order_cancelled", "idempotency_key_reused", "unavailable", "unknown", "server_error"),
+)
+
 # What happened, and what to do next.
 SENTENCE = {
     "purchased": "Purchase successful!",

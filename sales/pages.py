@@ -39,8 +39,12 @@ async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
     deadline = purchases.new_deadline()
     if is_foreign(request):
         raise Refused("forbidden")
-    found = await find_shown_sale(slug)
     typed = request.POST.get("userId", "")
+    try:
+        found = await find_shown_sale(slug)
+    except store.Unavailable:
+        purchases.count_unavailable(snapshots.last_known_id(slug), typed, deadline)
+        raise
     try:
         purchase = await purchases.buy(found.id, read_shopper(typed), deadline=deadline)
     except Refused as refused:

@@ -4,12 +4,12 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings
 
-from sales import store
+from sales import attempts, store
 from sales.batcher import Batcher
 from sales.per_loop import per_loop
 
@@ -54,6 +54,12 @@ async def buy(sale_id: int, user_id: str, idempotency_key: str = "", *, deadline
     return await _attempts().submit(Attempt(sale_id, user_id, digest(idempotency_key)), deadline or new_deadline())
 
 
+def count_unavailable(sale_id: int | None, user_id: str, deadline: float) -> None:
+    """Count an attempt that is refused before it is one of a sale, because Redis is away; of no known sale, nothing."""
+    if sale_id is not None:
+        _count([Attempt(sale_id, user_id, "")], [deadline], [store.Unavailable()])
+
+
 async def find(sale_id: int, user_id: str, *, deadline: float | None = None) -> str | None:
     """Return the `order_id` of a shopper's purchase, or None. Raises store.Unavailable."""
     try:
@@ -86,26 +92,26 @@ def digest(idempotency_key: str) -> str:
     return hashlib.blake2b(idempotency_key.encode(), digest_size=12).hexdigest() if idempotency_key else ""
 
 
-async def _decide(attempts: Sequence[Attempt]) -> list[Purchase | store.Failure]:
+async def _decide(batch: Sequence[Attempt]) -> list[Purchase | store.Failure]:
     """Decide the attempts in one exchange with Redis: one call of the script for each sale among them."""
-    sales = _by_sale(attempts)
+    sales = _by_sale(batch)
     calls = [_script_call(sale_id, group) for sale_id, group in sales.items()]
     answers = {
         sale_id: iter(_purchases(sale_id, len(group), reply))
         for (sale_id, group), reply in zip(sales.items(), await store.run_scripts("purchase", calls), strict=True)
     }
-    return [next(answers[attempt.sale_id]) for attempt in attempts]
+    return [next(answers[attempt.sale_id]) for attempt in batch]
 
 
-def _script_call(sale_id: int, attempts: Sequence[Attempt]) -> tuple[list[str], list[Any]]:
+def _script_call(sale_id: int, group: Sequence[Attempt]) -> tuple[list[str], list[Any]]:
     """Return the script's keys and arguments."""
     keys = [store.key(sale_id, name) for name in ("config", "stock", "purchases", "keys", "orders", "barred")]
     limit, period_us = 0, 0
     if settings.USER_RATE:
         limit, period_us = settings.USER_RATE.limit, settings.USER_RATE.period_seconds * 1_000_000
         ratelimit = store.key(sale_id, "ratelimit:")
-        keys += [ratelimit + user_id for _, user_id, _ in attempts]
-    words = [word for _, user_id, key_digest in attempts for word in (user_id, key_digest)]
+        keys += [ratelimit + user_id for _, user_id, _ in group]
+    words = [word for _, user_id, key_digest in group for word in (user_id, key_digest)]
     return keys, [store.RUN_ID, known(sale_id).run_id, limit, period_us, *words]
 
 
@@ -125,6 +131,9 @@ def _purchases(sale_id: int, count: int, reply: Any) -> list[Purchase | store.Fa
     if newest_order:
         known(sale_id).newest_order = newest_order.decode()
     return purchases
+
+
+_count = partial(attempts.count, within_seconds=ANSWER_WITHIN_SECONDS)
 
 
 @lru_cache(maxsize=1000)
@@ -162,7 +171,7 @@ def _known() -> dict[int, Known]:
 
 @per_loop
 def _attempts() -> Batcher[Attempt, Purchase]:
-    return Batcher(_decide, LARGEST_BATCH)
+    return Batcher(_decide, LARGEST_BATCH, _count)
 
 
 @per_loop

@@ -21,7 +21,7 @@ from sales.audit import audit
 from sales.crowd import Attempt
 from sales.deployment import LOCAL_HOSTS
 from sales.findings import Finding, failure, ok, warning
-from sales.models import Sale
+from sales.models import Sale, ShopperCount
 
 SHOPPERS, UNITS = 200, 20
 # Then it has ended by itself, and the next rehearsal removes what is left of it.
@@ -189,8 +189,10 @@ def _remove(sale: Sale) -> None:
         _wait_for_writer(sale)
     finally:
         with transaction.atomic():
-            for rows in (sale.orders, sale.quarantined):
+            list(Sale.objects.select_for_update().filter(pk=sale.pk))  # who counts its attempts waits, or is waited for
+            for rows in (sale.orders, sale.quarantined, sale.attempt_counts):
                 rows.all().delete()
+            ShopperCount.objects.filter(sale_id=sale.pk).delete()
             Sale.objects.filter(pk=sale.pk, slug__regex=SLUG).delete()
     time.sleep(WRITER_LETS_GO_SECONDS)
     for key in _keys(sale):

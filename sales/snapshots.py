@@ -72,6 +72,11 @@ def now_ms() -> int:
     return _reader().now_ms()
 
 
+def last_known_id(slug: str = "") -> int | None:
+    """Return the ID of the sale of that slug, or of the current one, however long ago Redis told of it."""
+    return _reader().last_known_id(slug)
+
+
 async def directory() -> dict[str, Listing]:
     """Return the published sales by slug, as fresh as what `find` returns. Raises store.Unavailable."""
     return await _reader().directory()
@@ -107,6 +112,11 @@ class _Reader:
 
     def now_ms(self) -> int:
         return int((time.monotonic() + self._clock_ahead_seconds) * 1000)
+
+    def last_known_id(self, slug: str) -> int | None:
+        wanted = slug or self._current
+        found = self._directory.get(wanted) or self._rehearsals.get(wanted)
+        return found.id if found else None
 
     async def directory(self) -> dict[str, Listing]:
         if time.monotonic() - self._read_at >= OLDEST_SECONDS:

@@ -25,6 +25,8 @@ DIRECTORY = "{sales}:directory"
 REHEARSALS = "{sales}:rehearsals"
 # The run id of the server whose directory was last compared with SQL.
 CHECKED_RUN = "{sales}:checked_run"
+# The web workers that are alive, and when each said so.
+WORKERS = "{sales}:workers"
 WRITERS = "writers"
 
 # Stands in a command for the run id of the server that it is sent to: a server that starts again has another.

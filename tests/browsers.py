@@ -50,7 +50,7 @@ class Visitor:
         """Open a page in the browser of a shopper who has one open already."""
         page = context.new_page()
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda message: self.errors.append(message.text) if _is_defect(message) else None)
+        page.on("console", lambda message: self.errors.append(message.text) if is_defect(message) else None)
         page.goto(path)
         return page
 
@@ -59,7 +59,7 @@ class Visitor:
             context.close()
 
 
-def _is_defect(message: ConsoleMessage) -> bool:
+def is_defect(message: ConsoleMessage) -> bool:
     # The browser reports the API's refusals (409) as failed loads; they are answers.
     return message.type == "error" and "Failed to load resource" not in message.text
 

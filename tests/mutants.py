@@ -24,6 +24,7 @@ class Mutant(NamedTuple):
 
 
 PURCHASE, PUBLISH, CANCEL = "sales/lua/purchase.lua", "sales/lua/publish.lua", "sales/lua/cancel.lua"
+COUNTS = "sales/attempt_counts.py"
 ALL_ROWS_DONE = "    done = [row.order_id for row in rows]\n"
 
 MUTANTS = {
@@ -328,6 +329,38 @@ MUTANTS = {
     "a picture tells where it was taken": Mutant(
         (("sales/pictures.py", "quality=QUALITY)", 'quality=QUALITY, exif=image.info.get("exif", b""))'),),
         "tests/test_pictures.py",
+    ),
+    "a count leaves Redis before SQL has it": Mutant(
+        (
+            (
+                COUNTS,
+                "        with transaction.atomic():\n            if _is_there(sale_id):\n                AttemptCount",
+                "        store.client().hdel(key, *(field for field, _ in page))\n"
+                "        with transaction.atomic():\n            if _is_there(sale_id):\n                AttemptCount",
+            ),
+        ),
+        "tests/test_attempt_counts.py",
+    ),
+    "a count that is in Redis and SQL is shown twice": Mutant(
+        ((COUNTS, "counts |= {(count.second, count.worker)", "counts |= {(count.second, f'{count.worker} ')"),),
+        "tests/test_attempt_counts.py",
+    ),
+    "a second that Redis did not take is forgotten": Mutant(
+        (("sales/attempts.py", "for second in seconds if reply == 1 else ():", "for second in seconds:"),),
+        "tests/test_attempts.py",
+    ),
+    "a second is written while it is still counted": Mutant(
+        (("sales/attempts.py", "        self.second = max(self.second, until)\n", ""),), "tests/test_attempts.py"
+    ),
+    "the last second of a worker is not told": Mutant(
+        (("sales/attempts.py", "await counting.write(counting.second + 1)", "pass"),), "tests/test_attempts.py"
+    ),
+    "what waits for the order writer is taken for drift": Mutant(
+        (("sales/live.py", "sold - backlog if group", "sold if group"),), "tests/test_live.py"
+    ),
+    "a time to answer is counted one bucket too low": Mutant(
+        (("sales/histogram.py", "histogram[bucket] += longer", "histogram[bucket - 1] += longer"),),
+        "tests/test_attempts.py",
     ),
     "a small file may become an enormous picture": Mutant(
         (("sales/pictures.py", "if width * height > MOST_PIXELS", "if False"),), "tests/test_pictures.py"

@@ -1,18 +1,26 @@
 """Pictures of all pages in all states, phone and desktop, light and dark, for docs/screenshots: `make screenshots`."""
 
 import io
+import random
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, ViewportSize, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.browsers import buy, show_refusal
 from tests.conftest import MakeSale, OpenPage
+from tests.servers import WebServer
+from tests.test_desk_browser import desk_of
+from tests.writers import OrderWriter
 
 SIZES: dict[str, ViewportSize] = {"phone": {"width": 360, "height": 780}, "desktop": {"width": 1280, "height": 800}}
+WALL: ViewportSize = {"width": 1920, "height": 1080}
 QUALITY = 82
 
 ABOUT = {"description": "One hundred were made, and there will be no more.", "display_price": "49.00"}
@@ -63,6 +71,11 @@ STATES: dict[str, tuple[dict[str, Any], Callable[[Page], None]]] = {
 }
 
 
+def save(page: Page, path: Path) -> None:
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=True, animations="disabled")))
+    shot.convert("RGB").save(path, quality=QUALITY, method=6)
+
+
 @pytest.fixture
 def picture(project_dir: Path) -> Callable[[Page, str], None]:
     folder = project_dir / "docs" / "screenshots"
@@ -73,8 +86,7 @@ def picture(project_dir: Path) -> Callable[[Page, str], None]:
             page.set_viewport_size(viewport)
             for scheme in ("light", "dark"):
                 page.emulate_media(color_scheme=scheme)
-                shot = Image.open(io.BytesIO(page.screenshot(full_page=True, animations="disabled")))
-                shot.convert("RGB").save(folder / f"{name}-{size}-{scheme}.webp", quality=QUALITY, method=6)
+                save(page, folder / f"{name}-{size}-{scheme}.webp")
 
     return take
 
@@ -158,3 +170,39 @@ def test_the_way_to_the_receipt(open_page: OpenPage, make_sale: MakeSale, pictur
     expect(page.get_by_role("alert")).to_be_visible()
 
     picture(page, "find-order")
+
+
+class Crowd(threading.Thread):
+    """Attempts from a few connections, more and more of them, by shoppers of whom some come again."""
+
+    def __init__(self, url: str, seconds: float):
+        super().__init__()
+        self._url, self._ends_at, self._began_at = url, time.monotonic() + seconds, time.monotonic()
+
+    def run(self) -> None:
+        with httpx.Client(base_url=self._url) as client:
+            while (now := time.monotonic()) < self._ends_at:
+                name = f"shopper-{random.randrange(30_000)}@example.com"
+                client.post("/api/sale/purchase", json={"userId": name})
+                time.sleep(0.02 / (1 + (now - self._began_at) / 6))
+
+
+@pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
+def test_the_desk_while_a_sale_runs_and_afterwards(
+    chromium: Browser, server: WebServer, make_sale: MakeSale, picture: Callable[[Page, str], None], project_dir: Path
+):
+    make_sale(250, name="Blue Enamel Kettle", starts_in=-4 * 24 * HOUR, lasts=HOUR)
+    sale = make_sale(9_000, name="Walnut Desk Lamp", starts_in=8, lasts=600)
+    with desk_of(chromium, server) as open_desk, OrderWriter():
+        page = open_desk(f"/admin/sales/sale/{sale.id}/live/")
+        wall = open_desk(f"/admin/sales/sale/{sale.id}/live/?wall", viewport=WALL)
+        crowd = [Crowd(server.url, seconds=50) for _ in range(10)]
+        for part in crowd:
+            part.start()
+        time.sleep(18)
+        save(wall, project_dir / "docs" / "screenshots" / "desk-wall-desktop-dark.webp")
+        picture(page, "desk-live")
+        for part in crowd:
+            part.join()
+        time.sleep(2)
+        picture(open_desk(f"/admin/sales/sale/{sale.id}/analytics/"), "desk-analytics")

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -145,3 +146,54 @@ async def test_a_caller_that_left_does_not_disturb_the_others():
     call.gate.set()
 
     assert await stays == "C"
+
+
+class Observed:
+    """Remembers what it is told of the batches."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+
+    def __call__(self, items: Sequence[str], deadlines: Sequence[float], answers: Sequence[Any]) -> None:
+        assert len(items) == len(deadlines) == len(answers)
+        self.heard += zip(items, map(repr, answers), strict=True)
+
+
+async def test_an_observer_hears_of_every_answer():
+    async def call(items: Sequence[str]) -> list[str | store.Failure]:
+        return [store.Unavailable("closed") if item == "b" else item.upper() for item in items]
+
+    observed = Observed()
+    tasks = await submit(Batcher(call, 10, observed), "a", "b", "c")
+    tasks += await submit(Batcher(call, 10, observed), "late", seconds=0.1)
+
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    late = "Unavailable('Redis is too slow to answer in time')"
+    assert observed.heard == [("a", "'A'"), ("b", "Unavailable('closed')"), ("c", "'C'"), ("late", late)]
+
+
+@pytest.mark.parametrize("error", [store.Unknown("lost"), ZeroDivisionError("broken")])
+async def test_an_observer_hears_of_every_failure(error: Exception):
+    call, observed = SlowCall(error), Observed()
+    batcher = Batcher(call, 10, observed)
+    sent = await submit(batcher, "a", "b")
+
+    call.gate.set()
+    await asyncio.gather(*sent, return_exceptions=True)
+
+    assert ("a", repr(error)) in observed.heard
+    assert [item for item, _ in observed.heard] == ["a", "b"]
+
+
+async def test_an_observer_that_fails_disturbs_nobody(caplog: pytest.LogCaptureFixture):
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    call = SlowCall()
+    call.gate.set()
+
+    answers = await asyncio.gather(*await submit(Batcher(call, 1, fail), "a", "b"))
+
+    assert answers == ["A", "B"]
+    assert "answered, but not observed" in caplog.text

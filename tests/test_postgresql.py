@@ -21,7 +21,7 @@ FILES = [
     f"tests/test_{name}.py"
     for name in (
         *("orders", "audit", "publishing", "commands", "continuity", "model", "shoppers", "cancelling"),
-        *("admin", "desk", "desk_race", "order_admin", "roles", "second_factor"),
+        *("admin", "desk", "desk_race", "order_admin", "roles", "second_factor", "attempt_counts", "analytics", "live"),
     )
 ]
 

@@ -18,7 +18,7 @@ from pytest_django import Settings
 from sales import crowd, publishing, rehearsal, store
 from sales.audit import audit
 from sales.findings import Finding
-from sales.models import Order, Quarantine, Sale
+from sales.models import AttemptCount, Order, Quarantine, Sale, ShopperCount
 from tests.conftest import MakeSale
 from tests.servers import RedisServer, WebServer, database_url, free_port
 from tests.writers import OrderWriter
@@ -60,10 +60,13 @@ def by_name(findings: list[Finding]) -> dict[str, Finding]:
     return {finding.name: finding for finding in findings}
 
 
-def trace() -> tuple[dict[bytes, bytes], list[tuple[int, str]], int, int]:
-    """Return all that Redis and SQL hold, but for what the order writer leaves in streams of real sales."""
-    keys = {key: store.client().dump(key) for key in store.client().scan_iter() if not key.endswith(b":orders")}
-    return keys, list(Sale.objects.values_list("id", "slug")), Order.objects.count(), Quarantine.objects.count()
+def trace() -> tuple[dict[bytes, bytes], list[tuple[int, str]], list[int]]:
+    """Return all that Redis and SQL hold, but for what the order writer leaves in streams of real sales, and for the
+    web workers' signs of life."""
+    names = {key for key in store.client().scan_iter() if not key.endswith(b":orders")} - {store.WORKERS.encode()}
+    keys = {key: store.client().dump(key) for key in names}
+    rows = [model.objects.count() for model in (Order, Quarantine, AttemptCount, ShopperCount)]
+    return keys, list(Sale.objects.values_list("id", "slug")), rows
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:

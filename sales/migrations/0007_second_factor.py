@@ -10,7 +10,7 @@ def grant_what_is_new(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("sales", "0005_order_cancellation"),
+        ("sales", "0006_attempts"),
         ("otp_static", "0003_add_timestamps"),
         ("otp_totp", "0003_add_timestamps"),
     ]

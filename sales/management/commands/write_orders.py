@@ -4,13 +4,14 @@ import logging
 import signal
 import time
 from argparse import ArgumentParser
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, close_old_connections
 
-from sales import cancelling, orders, publishing, store
+from sales import attempt_counts, cancelling, orders, publishing, store
 
 RETRY_SECONDS = 0.5
 IDLE_SECONDS = 0.2
@@ -41,6 +42,7 @@ class Command(BaseCommand):
         try:
             while stored := orders.run_once(consumer, claim_after_ms=0):
                 written += stored
+            attempt_counts.store_counts()
         except (store.RedisError, DatabaseError) as error:
             raise CommandError(
                 f"{written} orders were written, then: {error}. Run it again; nothing is lost."
@@ -65,10 +67,13 @@ class Command(BaseCommand):
                 is_failing = False
                 if not stored:
                     time.sleep(IDLE_SECONDS)
+        with suppress(store.RedisError, DatabaseError):
+            attempt_counts.store_counts()  # the web workers, which end before this process, may just have told more
 
     def _tidy(self) -> None:
         if time.monotonic() - self.tidied_at > TIDY_EVERY_SECONDS:
             orders.tidy()
+            attempt_counts.store_counts()
             publishing.catch_up()
             cancelling.catch_up()
             self.tidied_at = time.monotonic()
