@@ -51,7 +51,7 @@ def tiles(found: Measures, early: Early, timeline: Timeline) -> list[Tile]:
         Tile("sold", "Sold", number(found.sold), f"of {number(sale.total_stock)}{cancelled}"),
         Tile("median", "Half were sold after", duration(early.after.get(0.5)), around),
         Tile("attempts", "Attempts", _or_dash(found.attempts), per_unit),
-        Tile("shoppers", "Shoppers", _about(found.shoppers), "to one percent" if found.shoppers else ""),
+        Tile("shoppers", "Shoppers, about", _or_dash(found.shoppers), "to one percent" if found.shoppers else ""),
         Tile("busiest", "Busiest second", _or_dash(found.busiest_attempts), "attempts"),
         latency_tile(timeline.latencies),
     ]

@@ -1,7 +1,7 @@
 // The live dashboard: asks for the numbers once a second, shortly after the workers have told theirs.
 
 import { Chart, LEAST_SECONDS, followTheme, words } from "./charts.js";
-import * as clock from "./clock.js";
+import * as clock from "../clock.js";
 
 // After a second's end, until every worker has told what it counted in it.
 const ASK_AFTER_MS = 250;
