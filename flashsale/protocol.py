@@ -178,6 +178,8 @@ class LaneProtocol(HttpToolsProtocol):
             await exchange.run_asgi(app)
         finally:
             self.tasks.discard(exchange.task)
+            # They refer to each other: without this a garbage collection would have to find each pair.
+            del exchange.scope[EXCHANGE]  # type: ignore[misc]
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1

@@ -103,7 +103,7 @@ def _stock(sale: Sale, picture: Picture) -> list[Tile]:
         worry = picture.state.line if picture.state.word == "closed" else ""
         return [
             Tile("remaining", "Remaining", number(last), "as last told" if last is not None else "", worry),
-            Tile("sold", "Sold", number(sale.orders.count()), "that SQL knows of"),
+            Tile("sold", "Sold", number(sale.valid_orders().count()), "that SQL knows of"),
         ]
     share = f"{100 * stand.sold / stand.total_stock:.1f} %" if stand.total_stock else ""
     return [
