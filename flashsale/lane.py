@@ -203,7 +203,8 @@ async def _send(response: HttpResponse, exchange: Exchange | None, send: Send) -
 
 def _on_the_wire(response: HttpResponse) -> tuple[int, bytes, bytes]:
     """Return the response's status, header lines and body; they stay with it, because some are sent many times."""
-    head = _lines(tuple(response.items()))
+    headers = response.headers
+    head = headers.lines if isinstance(headers, endpoints.Headers) else _lines(tuple(headers.items()))
     if response.status_code != HTTPStatus.NOT_MODIFIED and not isinstance(response, EventStream):
         head += b"content-length: %d\r\n" % len(response.content)
     response.__dict__["on_the_wire"] = found = response.status_code, head, response.content
@@ -212,7 +213,7 @@ def _on_the_wire(response: HttpResponse) -> tuple[int, bytes, bytes]:
 
 @lru_cache(maxsize=1000)
 def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
-    return "".join(f"{name.lower()}: {value}\r\n" for name, value in headers).encode("latin-1")
+    return endpoints.header_lines(dict(headers))
 
 
 async def _body(exchange: Exchange | None, receive: Receive, largest_bytes: int, within_seconds: float) -> bytes:

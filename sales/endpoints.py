@@ -1,8 +1,8 @@
 """What all lane views share: answers, refusals, and reading what was asked."""
 
 import hashlib
-from collections.abc import Callable, Coroutine
-from functools import wraps
+from collections.abc import Callable, Coroutine, Mapping
+from functools import cached_property, wraps
 from typing import Any
 
 import orjson
@@ -24,6 +24,22 @@ class Refused(Exception):
         self.code, self.message = code, message
 
 
+class Headers(dict[str, str]):
+    """Headers that many answers share, and nobody changes."""
+
+    @cached_property
+    def lines(self) -> bytes:
+        """The headers as they go on the wire."""
+        return header_lines(self)
+
+
+def header_lines(headers: Mapping[str, str]) -> bytes:
+    return "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
+
+
+JSON_HEADERS = Headers({"Content-Type": JSON, "Cache-Control": "no-store"})
+
+
 class Answer(HttpResponse):
     """Django's response, made without the work that JSON on the lane has no use for: cookies, character sets.
 
@@ -37,7 +53,7 @@ class Answer(HttpResponse):
 
 
 def answer(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> HttpResponse:
-    return Answer(orjson.dumps(body), status, {"Content-Type": JSON, "Cache-Control": "no-store", **(headers or {})})
+    return Answer(orjson.dumps(body), status, {**JSON_HEADERS, **headers} if headers else JSON_HEADERS)
 
 
 def refusal(
