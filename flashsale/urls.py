@@ -3,7 +3,8 @@
 from django.contrib import admin
 from django.urls import path, re_path, register_converter
 
-from sales import api, media, pages, receipt_pages, signin
+from sales import api, media, pages, receipt_pages
+from sales.desk import signin
 
 
 class AnyText:

@@ -11,4 +11,4 @@ class DeskConfig(admin_apps.AdminConfig):
     """Django's admin, served by our own site. It is not the app that `sales` stands for in INSTALLED_APPS."""
 
     default = False
-    default_site = "sales.desk_site.DeskSite"
+    default_site = "sales.desk.site.DeskSite"

@@ -109,14 +109,14 @@ MUTANTS = {
         ((PUBLISH, "or sold < tonumber(ARGV[4]) then return", "and false then return"),), "tests/test_publishing.py"
     ),
     "an operator's step is taken from the sale as it was": Mutant(
-        (("sales/desk.py", "        publishing.lock(sale)\n", ""),), "tests/test_desk.py"
+        (("sales/desk/steps.py", "        publishing.lock(sale)\n", ""),), "tests/test_desk.py"
     ),
     "a form takes back what others have changed": Mutant(
-        (("sales/sale_form.py", "            if _text(saved) == seen[name]:", "            if True:"),),
+        (("sales/desk/sale_form.py", "            if _text(saved) == seen[name]:", "            if True:"),),
         "tests/test_admin.py",
     ),
     "a change that Redis did not take is forgotten": Mutant(
-        (("sales/desk.py", "        sale.mirror_due = True\n", ""),), "tests/test_desk.py"
+        (("sales/desk/steps.py", "        sale.mirror_due = True\n", ""),), "tests/test_desk.py"
     ),
     "a cancelled unit comes back as often as it is asked for": Mutant(
         (
@@ -163,7 +163,7 @@ MUTANTS = {
         "tests/test_cancelling.py",
     ),
     "an export holds formulas": Mutant(
-        (("sales/exports.py", "if cell.startswith(_FORMULA_STARTS) else cell", "if False else cell"),),
+        (("sales/desk/exports.py", "if cell.startswith(_FORMULA_STARTS) else cell", "if False else cell"),),
         "tests/test_order_admin.py",
     ),
     "entries are acknowledged before the commit": Mutant(
@@ -366,7 +366,7 @@ MUTANTS = {
         (("sales/pictures.py", "if width * height > MOST_PIXELS", "if False"),), "tests/test_pictures.py"
     ),
     "a session without the code of its second factor is let in": Mutant(
-        (("sales/desk_site.py", " and second_factor.is_satisfied(request)", ""),), "tests/test_second_factor.py"
+        (("sales/desk/site.py", " and second_factor.is_satisfied(request)", ""),), "tests/test_second_factor.py"
     ),
 }
 

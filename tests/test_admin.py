@@ -252,7 +252,7 @@ def test_units_sold_while_the_form_was_saved_keep_the_total_that_is_in_force(
     sale = add_published(operator)
     for user_id in ("ada", "bob"):
         buy(sale, user_id)
-    monkeypatch.setattr("sales.sale_form.units_sold", lambda sale: 0)
+    monkeypatch.setattr("sales.desk.sale_form.units_sold", lambda sale: 0)
 
     page = change(operator, sale, total_stock="1")
 

@@ -9,7 +9,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from sales import analytics, analytics_words, attempt_counts, histogram, store
+from sales import analytics, attempt_counts, histogram, store
+from sales.desk import analytics_words
 from sales.models import AttemptCount, Order, Sale, ShopperCount
 
 pytestmark = [pytest.mark.usefixtures("static_files"), pytest.mark.django_db]

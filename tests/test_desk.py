@@ -19,7 +19,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from sales import desk, publishing, purchases, store
+from sales import publishing, purchases, store
+from sales.desk import steps
 from sales.models import MOST_UNITS, Sale
 from tests.conftest import MakeSale
 from tests.servers import RedisServer, WebServer, database_url
@@ -149,7 +150,7 @@ def test_the_confirmation_shows_old_and_new_and_changes_nothing(
     page = ask(operator, open_sale, step, **values)
 
     assert then in " ".join(page.split())
-    assert f"Yes, {desk.STEPS[step].verb.lower()}" in page
+    assert f"Yes, {steps.STEPS[step].verb.lower()}" in page
     assert publishing.standing(open_sale).config == config
     assert history(open_sale) == []
 
@@ -308,7 +309,7 @@ def test_a_total_that_sales_have_overtaken_stays_what_is_in_force(open_sale: Sal
 
 def test_what_a_dead_process_left_behind_is_mirrored(open_sale: Sale):
     olga = User.objects.create_superuser("olga")
-    desk.take(open_sale, desk.STEPS["pause"], {}, olga)  # and is killed before it tells Redis
+    steps.take(open_sale, steps.STEPS["pause"], {}, olga)  # and is killed before it tells Redis
 
     publishing.catch_up()
 
@@ -326,7 +327,7 @@ def order_writer(redis_server: RedisServer) -> Iterator[None]:
 
 def test_the_order_writer_sees_to_it(open_sale: Sale, order_writer: None):
     olga = User.objects.create_superuser("olga")
-    desk.take(open_sale, desk.STEPS["pause"], {}, olga)
+    steps.take(open_sale, steps.STEPS["pause"], {}, olga)
 
     taken_at = time.monotonic()
     while publishing.standing(open_sale).config["paused"] != "1":
@@ -367,8 +368,8 @@ def test_two_operators_who_add_stock_at_once_both_take_effect(open_sale: Sale):
     def add_often() -> None:
         for _ in range(10):
             sale = Sale.objects.get(pk=open_sale.pk)
-            desk.take(sale, desk.STEPS["add-stock"], {"units": 1}, olga)
-            desk.mirror(sale)
+            steps.take(sale, steps.STEPS["add-stock"], {"units": 1}, olga)
+            steps.mirror(sale)
 
     together(add_often, add_often)
 

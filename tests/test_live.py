@@ -11,9 +11,10 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
-from sales import attempt_counts, cancelling, live, live_words, purchases, roles, store, workers
+from sales import attempt_counts, cancelling, live, purchases, roles, store, workers
 from sales.attempt_counts import Second
 from sales.clock import to_ms
+from sales.desk import live_words
 from sales.live import Drift
 from sales.models import Order, Sale, ShopperCount
 from sales.orders import consumer_name, run_once

@@ -9,7 +9,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from sales import exports, store
+from sales import store
+from sales.desk import exports
 from sales.models import Order, Quarantine, Sale
 from tests.conftest import MakeSale
 

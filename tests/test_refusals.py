@@ -104,7 +104,7 @@ def test_a_defect_in_django_is_the_same_page(monkeypatch: pytest.MonkeyPatch):
     def fail(request: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("sales.signin.admin.site.login", fail)
+    monkeypatch.setattr("sales.desk.signin.admin.site.login", fail)
 
     response = Client(raise_request_exception=False).get("/admin/login/")
 

@@ -6,8 +6,9 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, URLResolver, path, reverse
 
-from sales import second_factor, second_factor_page
-from sales.signin_form import SignInForm
+from sales import second_factor
+from sales.desk import second_factor_page
+from sales.desk.signin_form import SignInForm
 
 
 class DeskSite(admin.AdminSite):

@@ -13,8 +13,9 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from sales import cancelling, confirmations, exports, states, store
+from sales import cancelling, states, store
 from sales.clock import beside_utc
+from sales.desk import confirmations, exports
 from sales.models import Order, Quarantine
 
 

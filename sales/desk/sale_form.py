@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from sales import pictures
 from sales.clock import beside_utc
-from sales.desk import Change, described
+from sales.desk.steps import Change, described
 from sales.models import MOST_UNITS, Sale
 from sales.states import now, standing_of
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from sales.analytics import Early, Measures, Timeline
 from sales.attempt_counts import Second
 from sales.clock import iso, to_ms
+from sales.desk.live_words import Tile, columns, latency_tile, number
 from sales.histogram import percentile_ms
-from sales.live_words import Tile, columns, latency_tile, number
 from sales.outcomes import OF_ATTEMPTS
 
 PERCENTILES = (50, 95, 99)

@@ -13,7 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from sales import second_factor
-from sales.signin_form import CodeInput
+from sales.desk.signin_form import CodeInput
 
 # The forms of the page, by their step, and what stands under the code of each.
 HELP = {

@@ -12,8 +12,9 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.views.decorators.cache import never_cache
 
-from sales import analytics, analytics_words, exports, live_words
-from sales.live_admin import table_rows
+from sales import analytics
+from sales.desk import analytics_words, exports, live_words
+from sales.desk.live_page import table_rows
 from sales.models import Sale
 from sales.paging import pages
 

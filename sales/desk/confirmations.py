@@ -12,8 +12,9 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from sales import cancelling, desk, publishing, states, store
+from sales import cancelling, publishing, states, store
 from sales.clock import beside_utc
+from sales.desk import steps
 from sales.models import MOST_UNITS, Order, Sale
 
 LONGEST_EXTENSION_MINUTES = 366 * 24 * 60
@@ -70,7 +71,7 @@ FORMS: dict[str, type[forms.Form]] = {"add-stock": HowManyUnits, "extend": HowMu
 @require_http_methods(["GET", "HEAD", "POST"])
 def confirm(request: HttpRequest, model_admin: admin.ModelAdmin, sale_id: int, name: str) -> HttpResponse:
     """Show what the step would change (GET, with the step's values in the query), or take it (POST)."""
-    sale, step = model_admin.get_object(request, str(sale_id)), desk.STEPS.get(name)
+    sale, step = model_admin.get_object(request, str(sale_id)), steps.STEPS.get(name)
     if sale is None or step is None:
         raise Http404
     if not model_admin.has_change_permission(request, sale):
@@ -78,13 +79,13 @@ def confirm(request: HttpRequest, model_admin: admin.ModelAdmin, sale_id: int, n
     # Read before anything is planned: a plan gives the sale its new values.
     state = states.state(sale)
     form = _filled(request, step)
-    changes: list[desk.Change] = []
+    changes: list[steps.Change] = []
     try:
         if form.is_valid():
             if request.method == "POST":
                 return _take(request, sale, step, form.cleaned_data)
-            changes = desk.plan(sale, step, form.cleaned_data)
-    except desk.Refused as reason:
+            changes = steps.plan(sale, step, form.cleaned_data)
+    except steps.Refused as reason:
         form.add_error(None, str(reason))
     except ValidationError as error:
         form.add_error(None, ValidationError(error.messages))
@@ -92,16 +93,16 @@ def confirm(request: HttpRequest, model_admin: admin.ModelAdmin, sale_id: int, n
     return _page(request, model_admin, sale, step.verb, context)
 
 
-def _filled(request: HttpRequest, step: desk.Step) -> forms.Form:
+def _filled(request: HttpRequest, step: steps.Step) -> forms.Form:
     """Return the step's form, empty as long as a value is still to be asked for."""
     form_class = FORMS.get(step.name, NothingToAsk)
     data = request.POST if request.method == "POST" else request.GET
     return form_class(data) if data or form_class is NothingToAsk else form_class()
 
 
-def _take(request: HttpRequest, sale: Sale, step: desk.Step, values: dict[str, Any]) -> HttpResponse:
-    changes = desk.take(sale, step, values, request.user)  # type: ignore[arg-type]
-    told = desk.mirror(sale)
+def _take(request: HttpRequest, sale: Sale, step: steps.Step, values: dict[str, Any]) -> HttpResponse:
+    changes = steps.take(sale, step, values, request.user)  # type: ignore[arg-type]
+    told = steps.mirror(sale)
     return _back(request, sale, f"{sale} is {step.done} ({'; '.join(map(str, changes))}).", told)
 
 
@@ -114,12 +115,12 @@ def confirm_cancellation(request: HttpRequest, model_admin: admin.ModelAdmin, or
     if not (model_admin.has_view_permission(request, order) and may_cancel(request)):
         raise PermissionDenied
     form: forms.Form = MayBuyAgain(request.POST) if request.method == "POST" else MayBuyAgain()
-    changes: list[desk.Change] = []
+    changes: list[steps.Change] = []
     try:
         if request.method == "POST" and form.is_valid():
             cancelling.cancel(order, request.user, **form.cleaned_data)  # type: ignore[arg-type]
             sentence = f"Order {order.order_id} of {order.user_id} is cancelled."
-            return _back(request, order, sentence, desk.enforce(order.sale))
+            return _back(request, order, sentence, steps.enforce(order.sale))
         changes = _changes(order)
     except cancelling.AlreadyCancelled:
         form = NothingToAsk({})
@@ -143,18 +144,18 @@ def may_cancel(request: HttpRequest) -> bool:
     return request.user.has_perm("sales.cancel_order")
 
 
-def _changes(order: Order) -> list[desk.Change]:
+def _changes(order: Order) -> list[steps.Change]:
     """Return what would be cancelled, and the stock, where Redis can tell it. Raises AlreadyCancelled."""
     if order.cancelled_at:
         raise cancelling.AlreadyCancelled
-    changes = [desk.Change("Order", "valid", "cancelled")]
+    changes = [steps.Change("Order", "valid", "cancelled")]
     try:
         is_purchase, standing = cancelling.is_purchase(order), publishing.standing(order.sale)
     except (store.RedisError, store.Unavailable):
         return changes
     if is_purchase and standing.remaining_stock is not None:
         then = max(0, int(standing.config["total_stock"]) - standing.sold + 1)
-        changes.append(desk.Change("Units remaining", str(standing.remaining_stock), str(then)))
+        changes.append(steps.Change("Units remaining", str(standing.remaining_stock), str(then)))
     return changes
 
 
@@ -173,7 +174,7 @@ def _page(
     return TemplateResponse(request, f"admin/sales/{model_admin.opts.model_name}/confirmation.html", context)
 
 
-def _back(request: HttpRequest, subject: Sale | Order, sentence: str, told: desk.Told) -> HttpResponse:
+def _back(request: HttpRequest, subject: Sale | Order, sentence: str, told: steps.Told) -> HttpResponse:
     """Lead back to what was changed, with the sentence and what came of it in Redis."""
     level = messages.SUCCESS if told.is_in_force else messages.WARNING
     messages.add_message(request, level, f"{sentence} {told.sentence}")

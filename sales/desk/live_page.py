@@ -13,7 +13,8 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 
-from sales import live, live_words
+from sales import live
+from sales.desk import live_words
 from sales.models import Sale
 
 # The tables of a page that no script brings up to date.
