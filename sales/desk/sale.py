@@ -39,7 +39,7 @@ class SaleAdmin(LiveAdmin, AnalyticsAdmin, PreflightAdmin):
     )
 
     class Media:
-        js = (Script("sales/chosen_picture.js", type="module"),)
+        js = (Script("sales/desk/chosen_picture.js", type="module"),)
 
     def get_fieldsets(self, request: HttpRequest, obj: Sale | None = None) -> Any:
         if obj is None:
