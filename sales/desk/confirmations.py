@@ -166,9 +166,8 @@ def _page(
         **model_admin.admin_site.each_context(request),
         "title": f"{verb}: {subject}",
         "opts": model_admin.opts,
-        "subject": subject,
+        "original": subject,
         "verb": verb,
-        "list_url": reverse(f"admin:sales_{model_admin.opts.model_name}_changelist"),
         "back_url": _own_page(subject),
     }
     return TemplateResponse(request, f"admin/sales/{model_admin.opts.model_name}/confirmation.html", context)
