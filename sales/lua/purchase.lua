@@ -48,16 +48,17 @@ end
 -- The generic cell rate algorithm: a shopper's theoretical arrival time may run ahead of now by one period.
 -- Kept out of the append-only file and replicas: it is worth less than the fsync that a refusal would then cost.
 local wait_ms, arrivals, period_us = {}, {}, tonumber(ARGV[4])
-local arrivals_then = KEYS[7] and redis.call('MGET', unpack(KEYS, 7)) or {}
+local step_us, max, ceil, call = math.floor(period_us / ARGV[3]), math.max, math.ceil, redis.call
+local arrivals_then = KEYS[7] and call('MGET', unpack(KEYS, 7)) or {}
 redis.set_repl(redis.REPL_NONE)
 for i, arrival_then in ipairs(arrivals_then) do
   local key = KEYS[6 + i]
-  local arrival_us = math.max(arrivals[key] or tonumber(arrival_then or 0), now_us) + math.floor(period_us / ARGV[3])
+  local arrival_us = max(arrivals[key] or tonumber(arrival_then or 0), now_us) + step_us
   if arrival_us - now_us > period_us then
-    wait_ms[i] = math.ceil((arrival_us - now_us - period_us) / 1000)
+    wait_ms[i] = ceil((arrival_us - now_us - period_us) / 1000)
   else
     arrivals[key] = arrival_us
-    redis.call('SET', key, string.format('%.0f', arrival_us), 'PX', math.ceil((arrival_us - now_us) / 1000))
+    call('SET', key, string.format('%.0f', arrival_us), 'PX', ceil((arrival_us - now_us) / 1000))
   end
 end
 redis.set_repl(redis.REPL_ALL)
