@@ -40,7 +40,7 @@ class Exchange(RequestResponseCycle):
     task: asyncio.Task[None]
 
     def __init__(self, protocol: "LaneProtocol", scope: dict[str, Any], keep_alive: bool):
-        self.protocol, self.scope, self.keep_alive = protocol, scope, keep_alive  # type: ignore[assignment]
+        self.scope, self.keep_alive = scope, keep_alive  # type: ignore[assignment]
         self.transport, self.flow = protocol.transport, protocol.flow
         self.default_headers = protocol.server_state.default_headers
         self.on_response = protocol.on_response_complete
@@ -84,7 +84,7 @@ class Exchange(RequestResponseCycle):
         self.waiting_for_100_continue = False
         self.tell()
         if successor:
-            self.protocol.leave_to(successor)
+            cast(LaneProtocol, self.transport.get_protocol()).leave_to(successor)
             return
         if not self.keep_alive:
             self.transport.close()

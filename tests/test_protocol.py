@@ -1,6 +1,7 @@
 """Responses on the wire: whole, in order, and as HTTP wants them."""
 
 import asyncio
+import gc
 import re
 import socket
 import time
@@ -12,7 +13,7 @@ import orjson
 import pytest
 import uvicorn
 
-from flashsale.protocol import EXCHANGE, LaneProtocol
+from flashsale.protocol import EXCHANGE, Exchange, LaneProtocol
 from sales import store
 from sales.models import Sale
 from tests.servers import WebServer
@@ -151,6 +152,29 @@ async def test_an_idle_connection_is_closed_so_long_after_its_last_request():
     await serving
     assert rest == b""
     assert 1.0 <= idle_seconds < 2.0
+
+
+async def test_a_request_and_its_connection_leave_nothing_to_the_garbage_collector():
+    config = uvicorn.Config(_hello, http=LaneProtocol, lifespan="off", log_level="warning")
+    server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    gc.collect()
+    gc.disable()  # what is found now was freed by nobody
+
+    try:
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        for _ in range(2):
+            writer.write(get())
+            await reader.readuntil(b"hello")
+        writer.close()
+        await asyncio.sleep(0.1)
+        left = [type(found).__name__ for found in gc.get_objects() if type(found) in (LaneProtocol, Exchange)]
+    finally:
+        gc.enable()
+    server.should_exit = True
+    await serving
+
+    assert left == []
 
 
 async def _hello(scope: Any, receive: Any, send: Any) -> None:
