@@ -20,6 +20,9 @@ EXCHANGE = "flashsale.exchange"
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 # Longer addresses are not kept: a thousand of them would take too much memory.
 LONGEST_KEPT_URL = 200
+# Nobody honest asks for so much on one connection before the first answer.
+MOST_QUEUED = 100
+NO_UPGRADE = b"This server speaks HTTP/1.1 alone. Send the request again, without the header Upgrade."
 
 DefaultHeaders = list[tuple[bytes, bytes]]
 
@@ -72,7 +75,8 @@ class Exchange(RequestResponseCycle):
         A `successor`, whose method `take_over` gets the connection, goes on with a body without a length or an end.
         Wait until `flow` is not paused before: a client that does not read must not fill the memory.
         """
-        if self.disconnected:
+        if self.disconnected or self.transport.is_closing():
+            self.disconnected = True
             return
         if self.scope["method"] == "HEAD":
             body, successor = b"", None
@@ -105,6 +109,11 @@ def _default_lines(headers: DefaultHeaders) -> bytes:
     return _Latest.lines
 
 
+async def _refuse_upgrade(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(NO_UPGRADE)
+    scope[EXCHANGE].respond(400, head, NO_UPGRADE)
+
+
 def _parse(url: bytes) -> tuple[str, bytes, bytes]:
     """Return a request target's path, the path as it was sent, and the query."""
     parsed = httptools.parse_url(url)
@@ -119,7 +128,14 @@ class LaneProtocol(HttpToolsProtocol):
     """uvicorn's protocol with exchanges of our own, and one keep-alive timer per connection instead of per response."""
 
     cycle: Exchange
+    _running: Exchange | None = None
+    _is_over = False
     _idle_since: float | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless what comes now would be in another protocol."""
+        if not self._is_over:
+            super().data_received(data)
 
     def on_message_begin(self) -> None:
         self._idle_since = None
@@ -144,13 +160,23 @@ class LaneProtocol(HttpToolsProtocol):
             "query_string": query,
             "headers": self.headers,
         }
-        earlier = self.cycle
-        self.cycle = scope[EXCHANGE] = Exchange(self, scope, version != "1.0" and self.parser.should_keep_alive())
+        app: Callable[..., Any] = self.app
+        if self.parser.should_upgrade():  # the parser ends here, and passes the body over
+            self._is_over = True
+            app = _refuse_upgrade if self._has_body() else app
+        keep_alive = version != "1.0" and self.parser.should_keep_alive() and not self._is_over
+        earlier, self.cycle = self.cycle, Exchange(self, scope, keep_alive)
         if earlier is None or earlier.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
-        else:
+            self._start_asgi_task(self.cycle, app)
+        elif len(self.pipeline) < MOST_QUEUED:
             self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, self.app))
+            self.pipeline.appendleft((self.cycle, app))
+        else:
+            self.transport.close()
+
+    def _has_body(self) -> bool:
+        kinds = (b"content-length", b"transfer-encoding")
+        return any(name in kinds and value != b"0" for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
         exchange = self.cycle
@@ -170,6 +196,7 @@ class LaneProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> None:
         """Run the application. Who stops the server waits for `tasks`; a callback of each task would cost more."""
         exchange = cast(Exchange, cycle)
+        exchange.scope[EXCHANGE] = self._running = exchange  # type: ignore[literal-required]
         exchange.task = self.loop.create_task(self._run(exchange, app))
         self.tasks.add(exchange.task)
 
@@ -185,10 +212,10 @@ class LaneProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
-        if self.pipeline:
+        if self.pipeline:  # what else was sent waits in the network, not in our memory
             self._start_asgi_task(*self.pipeline.pop())
             return
+        self.flow.resume_reading()
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._look_again(self.timeout_keep_alive)
@@ -215,5 +242,9 @@ class LaneProtocol(HttpToolsProtocol):
         successor.take_over(self.transport, self.connections)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.pipeline.clear()
+        if self._running and not self._running.response_complete:  # which is not the latest when several were sent
+            self._running.disconnected = True
+            self._running.tell()
         super().connection_lost(exc)
         super()._unset_keepalive_if_required()

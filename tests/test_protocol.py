@@ -6,6 +6,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ import orjson
 import pytest
 import uvicorn
 
-from flashsale.protocol import EXCHANGE, Exchange, LaneProtocol
+from flashsale.protocol import EXCHANGE, MOST_QUEUED, Exchange, LaneProtocol
 from sales import store
 from sales.models import Sale
 from tests.servers import WebServer
@@ -25,7 +26,8 @@ def answers(server: WebServer, *parts: bytes) -> bytes:
     url = httpx.URL(server.url)
     with socket.create_connection((url.host, url.port or 80), timeout=1) as client:
         for part in parts:
-            client.sendall(part)
+            with suppress(ConnectionError):  # the server may have had enough
+                client.sendall(part)
             time.sleep(0.1)
         received = b""
         try:
@@ -131,6 +133,72 @@ def test_an_address_is_read_decoded(server: WebServer, shown_sale: Sale, padding
     received = answers(server, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
 
     assert b'"hasPurchased":true' in received
+
+
+def test_a_request_for_another_protocol_is_answered_in_this_one_and_ends_the_connection(server: WebServer):
+    upgrade = "Connection: upgrade\r\nUpgrade: h2c\r\n"
+
+    received = answers(server, get(upgrade) + get(), get())
+
+    assert received.count(b"HTTP/1.1") == 1
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"connection: close\r\n" in received
+
+
+def test_a_body_under_another_protocol_is_refused_and_is_no_request_of_its_own(server: WebServer, shown_sale: Sale):
+    head, body = post("ada", "Connection: upgrade\r\nUpgrade: h2c\r\n")
+
+    received = answers(server, head, body, b"".join(post("bob")))
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"400"]
+    assert b"without the header Upgrade" in received
+    assert purchases_of(shown_sale) == []
+
+
+async def test_requests_that_nobody_reads_the_answers_of_wait_outside():
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.01)
+        await _hello(scope, receive, send)
+
+    config = uvicorn.Config(slow, http=LaneProtocol, lifespan="off", log_level="warning")
+    server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    _, writer = await asyncio.open_connection(*listening.getsockname())
+    held: list[int] = []
+
+    writer.write(get() * 5_000)
+    for _ in range(20):
+        await asyncio.sleep(0.02)
+        held.append(sum(type(found) is Exchange for found in gc.get_objects()))
+    writer.close()
+    server.should_exit = True
+    await serving
+
+    assert max(held) <= MOST_QUEUED + 10
+
+
+async def test_what_waits_behind_a_client_who_left_is_not_run(caplog: pytest.LogCaptureFixture):
+    ran: list[str] = []
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.05)
+        ran.append(scope["path"])
+        await _hello(scope, receive, send)
+
+    config = uvicorn.Config(slow, http=LaneProtocol, lifespan="off", log_level="warning")
+    server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    _, writer = await asyncio.open_connection(*listening.getsockname())
+
+    writer.write(get() * 10)
+    await asyncio.sleep(0.02)
+    writer.transport.abort()
+    await asyncio.sleep(1)
+    server.should_exit = True
+    await serving
+
+    assert 1 <= len(ran) <= 3  # it shows when an answer cannot be written
+    assert caplog.records == []
 
 
 async def test_an_idle_connection_is_closed_so_long_after_its_last_request():
