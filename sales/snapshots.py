@@ -214,6 +214,8 @@ async def _why_closed(sale_id: int, config: dict[str, str], stock: bytes | None,
         return "Redis has lost the details of the sale"
     if continuity.is_closed_for(config, run_id):
         return continuity.closed_reason(config)
+    if "epoch" not in config:
+        return f"Its restoration was interrupted. Run manage.py restore_sale {config['slug']}"
     known = purchases.known(sale_id)
     if known.epoch != config["epoch"]:  # published for the first time, or restored: what was answered before is settled
         known.epoch, known.newest_order = config["epoch"], ""

@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 
-from sales import continuity, orders, publishing, purchases, states, store
+from sales import continuity, orders, publishing, purchases, snapshots, states, store
 from sales.audit import audit
 from sales.models import Order, Sale
 from sales.orders import consumer_name, run_once
@@ -232,6 +232,29 @@ def test_a_restoration_that_was_interrupted_leaves_the_sale_closed(
         buy(sold_sale, "new")
     assert restore(sold_sale).remaining_stock == 7
     assert buy(sold_sale, "new", "ada") == ["purchased", "replayed"]
+
+
+@pytest.mark.django_db(transaction=True)  # Redis is compared with SQL in another thread
+def test_a_restoration_that_was_interrupted_closes_no_other_sale(
+    sold_sale: Sale, make_sale: MakeSale, restarted: Callable[[], None]
+):
+    other = make_sale(name="other")
+    store.client().hdel(store.key(sold_sale.id, "config"), "epoch")
+    restarted()
+
+    async def find_both() -> tuple[str, str]:
+        with pytest.raises(store.Unavailable) as closed:
+            await snapshots.find(sold_sale.slug)
+        found = await snapshots.find(other.slug)
+        assert found
+        return str(closed.value), found.slug
+
+    reason, found = asyncio.run(find_both())
+
+    assert (reason, found) == (
+        f"Its restoration was interrupted. Run manage.py restore_sale {sold_sale.slug}",
+        other.slug,
+    )
 
 
 def test_new_orders_are_numbered_behind_the_restored_ones(sold_sale: Sale):
