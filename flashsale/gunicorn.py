@@ -43,7 +43,8 @@ class LaneWorker(UvicornWorker):
         "access_log": False,
         "proxy_headers": False,
         "server_header": False,
-        "timeout_graceful_shutdown": graceful_timeout - 1,
+        # What is left is for the last that Redis is told.
+        "timeout_graceful_shutdown": graceful_timeout - 2,
     }
 
     async def _serve(self) -> None:

@@ -93,8 +93,9 @@ def early(sale: Sale) -> Early:
     moments = sale.valid_orders().order_by("purchased_at").values_list("purchased_at", flat=True)
     after = {}
     for share in SHARES if found["sold"] else ():
-        seconds = _seconds_after_start(sale, moments[math.ceil(share * found["sold"]) - 1])
-        after[share] = seconds or 0.0
+        place = math.ceil(share * found["sold"]) - 1
+        for moment in moments[place : place + 1]:  # none, when an order was cancelled meanwhile
+            after[share] = _seconds_after_start(sale, moment) or 0.0
     return Early({seconds: found[f"within_{seconds}"] for seconds in EARLY_SECONDS}, after)
 
 

@@ -112,7 +112,10 @@ def _stand(sale: Sale) -> Stand | None:
     now, sold, stock, total, groups, heard = pipeline.execute(raise_on_error=False)
     if stock is None or total is None or isinstance(groups, Exception):
         return None
-    now_ms, (group,) = to_ms(from_redis(now)), groups
+    now_ms = to_ms(from_redis(now))
+    group = next((group for group in groups if group["name"] == store.WRITERS.encode()), None)
+    if group is None:
+        return None
     backlog = group["pending"] + (group["lag"] or 0)
     # Where Redis cannot tell how far the writer is behind, nothing is said of what SQL lacks.
     acknowledged = sold - backlog if group["lag"] is not None else 0

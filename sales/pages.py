@@ -1,5 +1,6 @@
 """The shoppers' pages: the sale, the answer to its form, and the list of sales."""
 
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -43,7 +44,8 @@ async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
     try:
         found = await find_shown_sale(slug)
     except store.Unavailable:
-        purchases.count_unavailable(snapshots.last_known_id(slug), typed, deadline)
+        with suppress(Refused):
+            purchases.count_unavailable(snapshots.last_known_id(slug), read_shopper(typed), deadline)
         raise
     try:
         purchase = await purchases.buy(found.id, read_shopper(typed), deadline=deadline)

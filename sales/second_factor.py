@@ -72,7 +72,8 @@ def turn_on(user: Person, code: str) -> tuple[Any, list[str]]:
     """Ask for codes from now on, and return the device and the backup codes. Raises Wrong for a wrong first code."""
     device = _check(user, waiting(user), _plain(code), WRONG_AT_FIRST)
     with transaction.atomic():
-        TOTPDevice.objects.filter(pk=device.pk).update(confirmed=True)
+        if not TOTPDevice.objects.filter(pk=device.pk).update(confirmed=True):  # begun anew meanwhile
+            raise Wrong(WRONG_AT_FIRST)
         codes = _new_backup_codes(user)
         note(user, user, "Turned the second factor on.")
     device.confirmed = True

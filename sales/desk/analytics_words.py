@@ -43,7 +43,7 @@ def tiles(found: Measures, early: Early, timeline: Timeline) -> list[Tile]:
     left = f"{number(sale.total_stock - found.sold)} units are left" if not found.sold_out_at else "from the start"
     cancelled = f", without {number(found.cancelled)} that were cancelled" if found.cancelled else ""
     around = ", ".join(
-        f"{100 * share:.0f} % after {duration(early.after[share])}" for share in (0.1, 0.9) if early.after
+        f"{100 * share:.0f} % after {duration(early.after[share])}" for share in (0.1, 0.9) if share in early.after
     )
     per_unit = f"{found.attempts_per_unit:,.1f} for each unit sold" if found.attempts_per_unit else ""
     return [
