@@ -1,5 +1,6 @@
 """Fixtures: a real Redis, a real server, and sales in the states that tests need."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -23,6 +24,9 @@ from tests.servers import RedisServer, WebServer, free_port
 
 # The contract's bound on the age of what a worker shows (docs/api.md).
 STALE_AFTER_SECONDS = 0.25
+
+# No two tests have the same: a web worker may still tell Redis what it has counted in the test before.
+SALE_IDS = itertools.count(1000)
 
 MakeSale = Callable[..., Sale]
 OpenPage = Callable[..., Page]
@@ -76,7 +80,7 @@ def make_sale(db: None) -> MakeSale:
     def make(stock: int = 10, *, starts_in: float = -60, lasts: float = 3600, **fields: Any) -> Sale:
         starts_at = timezone.now() + timedelta(seconds=starts_in)
         ends_at = starts_at + timedelta(seconds=lasts)
-        fields = {"name": "Limited Edition Widget", **fields}
+        fields = {"id": next(SALE_IDS), "name": "Limited Edition Widget", **fields}
         sale = Sale.objects.create(total_stock=stock, starts_at=starts_at, ends_at=ends_at, **fields)
         publishing.publish(sale)
         return sale
