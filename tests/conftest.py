@@ -25,8 +25,9 @@ from tests.servers import RedisServer, WebServer, free_port
 # The contract's bound on the age of what a worker shows (docs/api.md).
 STALE_AFTER_SECONDS = 0.25
 
-# No two tests have the same: a web worker may still tell Redis what it has counted in the test before.
-SALE_IDS = itertools.count(1000)
+# No two tests have the same: a web worker may still tell Redis what it has counted in the test before. Those between
+# are for sales that a test makes in another way, a rehearsal for instance.
+SALE_IDS = itertools.count(1000, 100)
 
 MakeSale = Callable[..., Sale]
 OpenPage = Callable[..., Page]
