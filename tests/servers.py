@@ -13,7 +13,7 @@ import httpx
 from django.conf import settings
 from django.db import connection
 
-from flashsale.supervisor import Process
+from flashsale.supervisor import Process, die_with_parent
 from sales import store
 
 
@@ -75,7 +75,11 @@ class WebServer:
     def start(self) -> None:
         with self.log.open("wb") as log:
             self.popen = subprocess.Popen(
-                self._command, env={**os.environ, **self._environment}, cwd=settings.BASE_DIR, stderr=log
+                self._command,
+                env={**os.environ, **self._environment},
+                cwd=settings.BASE_DIR,
+                stderr=log,
+                preexec_fn=die_with_parent,  # also where a test fails before it stops its server
             )
         deadline = time.monotonic() + 20
         while True:
