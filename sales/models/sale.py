@@ -1,7 +1,7 @@
-"""What SQL remembers: sales as operators configure them, and orders as Redis decided them."""
+"""Sales, as operators configure them."""
 
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
@@ -14,8 +14,20 @@ from django.utils.text import slugify
 from sales import pictures
 from sales.clock import to_ms
 
+if TYPE_CHECKING:
+    from sales.models.invitation import Invitation
+    from sales.models.order import Order
+
 # What every database holds in an integer; Lua is exact far beyond it.
 MOST_UNITS = 2_147_483_647
+
+
+class Identity(models.TextChoices):
+    """What proves to a sale who a shopper is."""
+
+    OPEN = "open", "Everybody: the name that is typed is believed"
+    VERIFIED = "verified", "Who has confirmed an e-mail address"
+    INVITED = "invited", "Who has confirmed an e-mail address that is on the sale's list"
 
 
 def new_epoch() -> str:
@@ -56,6 +68,22 @@ class Sale(models.Model):
     starts_at = models.DateTimeField("start", default=timezone.now)
     ends_at = models.DateTimeField("end")
     paused = models.BooleanField(default=False, help_text="Refuse purchases for now. Those who have bought keep it.")
+    identity = models.CharField(
+        "who may buy",
+        max_length=8,
+        choices=Identity.choices,
+        default=Identity.OPEN,
+        db_default=Identity.OPEN,
+    )
+    one_mailbox = models.BooleanField(
+        "one mailbox, one person",
+        default=False,
+        db_default=False,
+        help_text="Take ada+2@example.com for ada@example.com, and at Gmail a.da for ada.",
+    )
+    key_number = models.PositiveIntegerField(
+        default=1, db_default=1, editable=False, help_text="Which of its keys a partner signs tokens with."
+    )
     published = models.BooleanField(default=True, help_text="Show the sale to shoppers. It sells from its start.")
 
     epoch = models.CharField(
@@ -65,10 +93,36 @@ class Sale(models.Model):
         help_text="Names this sale's data in Redis; new when restored.",
     )
     first_published_at = models.DateTimeField(null=True, editable=False)
+    archived_at = models.DateTimeField(
+        "archived",
+        null=True,
+        editable=False,
+        help_text="Since when SQL alone holds its purchases: see `archiving`.",
+    )
     mirror_due = models.BooleanField(
         default=False,
         editable=False,
         help_text="Changed, and Redis has not taken it yet: the order writer publishes it.",
+    )
+    # The database knows these defaults, too, so that a web worker of the release before can go on.
+    list_number = models.PositiveIntegerField(
+        default=0, db_default=0, editable=False, help_text="Which of its lists of invited shoppers is in force."
+    )
+    newest_list = models.PositiveIntegerField(
+        default=0, db_default=0, editable=False, help_text="The highest number that a list was begun with."
+    )
+    list_version = models.CharField(
+        max_length=32,
+        default="0",
+        db_default="0",
+        editable=False,
+        help_text="Another one after each change of the list.",
+    )
+    list_due = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text="Redis does not hold the list as it is here yet: the order writer gives it.",
     )
 
     class Meta:
@@ -103,6 +157,10 @@ class Sale(models.Model):
         """Return the cancelled ones, in the order of their index, which SQLite does not use otherwise."""
         return self.orders.filter(cancelled_at__isnull=False).order_by("user_id", "purchased_at")
 
+    def invited(self) -> models.QuerySet["Invitation"]:
+        """Return the list that is in force, in the order of its index."""
+        return self.invitations.filter(list_number=self.list_number).order_by("user_id")
+
     def newest_orders(self) -> models.QuerySet["Order"]:
         """Return the sale's orders, cancelled ones among them, the one with the highest order_id first."""
         # One millisecond's order_ids differ in their sequence number: of two, the longer one is the higher.
@@ -124,6 +182,9 @@ class Sale(models.Model):
             "ends_ms": to_ms(self.ends_at),
             "paused": int(self.paused),
             "published": int(self.published),
+            "identity": self.identity,
+            "one_mailbox": int(self.one_mailbox),
+            "key_number": self.key_number,
         }
 
     def _mirrored_picture(self) -> dict[str, str | int]:
@@ -136,104 +197,6 @@ class Sale(models.Model):
             "image_width": widest["width"],
             "image_height": widest["height"],
         }
-
-
-class Order(models.Model):
-    """The durable row of one purchase. Written by `orders`, and changed by nothing but `cancelling`."""
-
-    sale = models.ForeignKey(Sale, on_delete=models.PROTECT, related_name="orders")
-    order_id = models.CharField(max_length=40, help_text="The purchase's ID in the sale's stream.")
-    user_id = models.CharField(max_length=254)
-    purchased_at = models.DateTimeField()
-    remaining_stock = models.PositiveIntegerField(help_text="Units left after this purchase.")
-    key_digest = models.CharField(max_length=24, blank=True, help_text="Digest of the Idempotency-Key that bought.")
-    cancelled_at = models.DateTimeField(null=True, editable=False)
-    # The database knows the defaults, too, so that an order writer of the release before can go on.
-    may_buy_again = models.BooleanField(
-        default=False,
-        db_default=False,
-        editable=False,
-        help_text="Of a cancelled order: whether its shopper may buy another unit.",
-    )
-    cancellation_due = models.BooleanField(
-        default=False,
-        db_default=False,
-        editable=False,
-        help_text="Cancelled, and Redis has not taken it yet: the order writer gives it.",
-    )
-
-    class Meta:
-        ordering = ["-purchased_at", "-id"]
-        permissions = [("cancel_order", "Can cancel order")]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["sale", "user_id"], condition=models.Q(cancelled_at=None), name="one_order_per_shopper"
-            ),
-            models.UniqueConstraint(fields=["sale", "order_id"], name="one_row_per_purchase"),
-        ]
-        indexes = [
-            models.Index(fields=["sale", "purchased_at"]),
-            # There are few of them: whoever looks for them must not read all orders.
-            models.Index(
-                fields=["sale", "user_id", "purchased_at"],
-                condition=models.Q(cancelled_at__isnull=False),
-                name="cancelled_orders",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.order_id} {self.user_id}"
-
-
-class AttemptCount(models.Model):
-    """What one web worker counted of a sale's attempts in one second. Written by `attempt_counts`, never changed."""
-
-    sale = models.ForeignKey(Sale, on_delete=models.PROTECT, related_name="attempt_counts")
-    second = models.BigIntegerField(help_text="By Redis's clock, since 1970.")
-    worker = models.CharField(max_length=120)
-    attempts = models.PositiveIntegerField(help_text="The sum of the outcomes.")
-    outcomes = models.JSONField(help_text="Attempts by outcome.")
-    latencies = models.JSONField(help_text="Attempts by the time of their answer, in the buckets of `histogram`.")
-    remaining_stock = models.PositiveIntegerField(null=True, help_text="Units left, as last told in that second.")
-
-    class Meta:
-        ordering = ["second", "worker"]
-        constraints = [
-            models.UniqueConstraint(fields=["sale", "second", "worker"], name="one_count_per_worker_and_second")
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.second} {self.worker}"
-
-
-class ShopperCount(models.Model):
-    """About how many shoppers attempted to buy in a sale, and what it takes to count on."""
-
-    sale = models.OneToOneField(Sale, on_delete=models.PROTECT, related_name="shopper_count")
-    about = models.PositiveIntegerField(help_text="To one percent.")
-    sketch = models.BinaryField(help_text="Redis's HyperLogLog.")
-
-    def __str__(self) -> str:
-        return f"about {self.about}"
-
-
-class Quarantine(models.Model):
-    """A stream entry that could not become an order, for a person to look at."""
-
-    sale = models.ForeignKey(Sale, on_delete=models.PROTECT, related_name="quarantined")
-    entry_id = models.CharField(max_length=40)
-    fields = models.JSONField(help_text="What the entry held.")
-    reason = models.TextField()
-    set_aside_at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        ordering = ["-set_aside_at", "-id"]
-        verbose_name = "entry in quarantine"
-        verbose_name_plural = "entries in quarantine"
-        constraints = [models.UniqueConstraint(fields=["sale", "entry_id"], name="one_row_per_entry")]
-
-    def __str__(self) -> str:
-        return self.entry_id
 
 
 def unused_slug(name: str) -> str:

@@ -1,0 +1,19 @@
+"""What SQL remembers."""
+
+from sales.models.counts import AttemptCount, ShopperCount
+from sales.models.invitation import Invitation
+from sales.models.order import Order, Quarantine
+from sales.models.sale import MOST_UNITS, Identity, Sale, new_epoch, unused_slug
+
+__all__ = [
+    "MOST_UNITS",
+    "AttemptCount",
+    "Identity",
+    "Invitation",
+    "Order",
+    "Quarantine",
+    "Sale",
+    "ShopperCount",
+    "new_epoch",
+    "unused_slug",
+]
