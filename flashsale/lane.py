@@ -1,117 +1,40 @@
 """The express lane: calls the async views that the crowd asks for directly; everything else goes to Django.
 
 A lane view is an ordinary async Django view. It gets a genuine HttpRequest, but no middleware ran and no session, user
-or SQL is there. What the middleware would have checked for all of them is checked here: host, client rate, body size.
+or SQL is there. What the middleware would have checked for all of them is checked here: host, client rate, HTTPS, and
+the body's size.
 """
 
-import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import DisallowedHost, SuspiciousOperation
-from django.http import HttpRequest, HttpResponse, QueryDict, parse_cookie
-from django.urls import URLPattern
-from django.utils.datastructures import MultiValueDict
-from django.utils.functional import cached_property
+from django.http import HttpResponse
+from django.urls import Resolver404, URLPattern, resolve
 
-from flashsale.protocol import EXCHANGE, Exchange
-from sales import endpoints, ratelimits, refusals
-from sales.addresses import client_address
+from flashsale import bodies, tracing, uploads
+from flashsale.bodies import BodyTooLarge, ClientGone, Message, Receive
+from flashsale.exchange import EXCHANGE, Exchange
+from flashsale.lane_request import LaneRequest, Scope
+from sales import cors, endpoints, https, metrics, ratelimits, refusals
+from sales.addresses import client_address, is_proxy
 from sales.events import EventStream
+from sales.headers import Headers, header_lines
 
-LARGEST_BODY_BYTES = 8 * 1024
-BODY_WITHIN_SECONDS = 5
-# For Django's own pages, where operators upload pictures.
-DJANGO_BODY_LIMITS = (10 * 1024 * 1024, 30)
+# What has no pattern: files, addresses that are not there, and what is refused before Django sees it.
+OTHER_ROUTE = metrics.route("other")
 
-Scope = dict[str, Any]
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
+_WITHOUT_LENGTH = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+
 Send = Callable[[Message], Awaitable[None]]
 View = Callable[..., Coroutine[Any, Any, HttpResponse]]
 
 log = logging.getLogger(__name__)
-
-
-class LaneRequest(HttpRequest):
-    """Django's request, made from an ASGI scope without the work that lane views have no use for.
-
-    `HttpRequest.__init__` is not called on purpose: it takes 8 µs, most of it for what is lazy here.
-    """
-
-    def __init__(self, scope: Scope):
-        self.scope = scope
-        self.method = scope["method"]
-        self.path = self.path_info = scope["path"]
-        self.resolver_match = None
-        self.content_type, self.content_params = None, None
-        self._body = b""
-        self._read_started = False
-
-    @cached_property
-    def META(self) -> dict[str, Any]:  # type: ignore[override]
-        scope = self.scope
-        server_name, server_port = scope.get("server") or ("unknown", 0)
-        meta = {
-            "REQUEST_METHOD": self.method,
-            "QUERY_STRING": scope["query_string"].decode("latin-1"),
-            "PATH_INFO": self.path,
-            "SCRIPT_NAME": "",
-            "SERVER_NAME": server_name,
-            "SERVER_PORT": str(server_port or 0),
-            "REMOTE_ADDR": (scope.get("client") or ("", 0))[0],
-        }
-        for name, value in scope["headers"]:
-            text, key = value.decode("latin-1"), _META_KEYS.get(name) or _meta_key(name)
-            # RFC 9110, section 5.3: repeated fields are one field with a list.
-            meta[key] = f"{meta[key]},{text}" if key in meta else text
-        return meta
-
-    @cached_property
-    def GET(self) -> QueryDict:  # type: ignore[override]
-        return QueryDict(self.META["QUERY_STRING"])
-
-    @cached_property
-    def POST(self) -> QueryDict:  # type: ignore[override]
-        return QueryDict(self._body)
-
-    @cached_property
-    def FILES(self) -> MultiValueDict:  # type: ignore[override]
-        return MultiValueDict()
-
-    @cached_property
-    def COOKIES(self) -> dict[str, str]:  # type: ignore[override]
-        return parse_cookie(self.META.get("HTTP_COOKIE", ""))
-
-    def _get_scheme(self) -> str:
-        return self.scope.get("scheme", "http")
-
-
-# Names of headers, and what META calls them.
-_META_KEYS: dict[bytes, str] = {}
-
-
-def _meta_key(name: bytes) -> str:
-    text = name.decode("latin-1")
-    key = text.replace("-", "_").upper()
-    if "_" in text:  # X_Forwarded_For would pass for X-Forwarded-For: it keeps a name that nobody reads
-        key = text
-    elif key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-        key = f"HTTP_{key}"
-    if len(_META_KEYS) < 500:
-        _META_KEYS[name] = key
-    return key
-
-
-class BodyTooLarge(Exception):
-    pass
-
-
-class ClientGone(Exception):
-    """The client left before its request was whole: nothing may be decided."""
 
 
 class Lane:
@@ -119,65 +42,100 @@ class Lane:
 
     def __init__(self, patterns: Iterable[URLPattern], django: Callable[..., Awaitable[None]]):
         self._django = django
-        self._fixed: dict[str, View] = {}
-        self._variable: list[URLPattern] = []
+        self._fixed: dict[str, tuple[View, dict[str, Any], metrics.Route]] = {}
+        self._variable: list[tuple[URLPattern, metrics.Route]] = []
         self._good_hosts: set[str] = set()
+        self._is_https = settings.HTTPS
+        self._head_differs = bool(settings.CORS_ORIGINS or settings.HTTPS)
         for pattern in patterns:
             if not hasattr(pattern.callback, "refuse"):
                 raise TypeError(f"{pattern}: a view on the lane is made by endpoints.endpoint")
+            route = metrics.route(f"/{pattern.pattern}")
+            route.expect()
             if pattern.pattern.converters:
-                self._variable.append(pattern)
+                self._variable.append((pattern, route))
             else:
-                self._fixed[f"/{pattern.pattern}"] = pattern.callback
+                self._fixed[route.name] = pattern.callback, {}, route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        view, arguments = self._find(scope["path"])
+        began = time.monotonic()
+        view, arguments, route = self._find(scope["path"])
         refuse: Callable[..., HttpResponse] = getattr(view, "refuse", refusals.refusal)
         request, exchange = LaneRequest(scope), scope.get(EXCHANGE)
+        tracing.handled.set(request)
+        upload: uploads.Upload | None = None
         try:
-            response = self._refused(request, refuse)
-            if not response and request.method not in ("GET", "HEAD"):
-                limits = (LARGEST_BODY_BYTES, BODY_WITHIN_SECONDS) if view else DJANGO_BODY_LIMITS
-                request._body = await _body(exchange, receive, *limits)
+            response = self._refused(request, view, refuse)
+            if response or request.method in ("GET", "HEAD"):
+                pass
+            elif not view and await uploads.is_expected(request.path, request.COOKIES):
+                upload = await uploads.take(receive)
+            else:
+                request._body = await bodies.take(request.path, exchange, receive)
             if not response and view:
                 response = await view(request, **arguments)
         except ClientGone:
             return
-        except BodyTooLarge:
-            response = refuse(request, "payload_too_large", "" if view else refusals.FORM_TOO_LARGE)
+        except BodyTooLarge as error:
+            response = refuse(request, "payload_too_large", str(error))
+        except uploads.TooManyUploads:
+            response = refuse(request, "unavailable", refusals.TOO_MANY_UPLOADS, wait_seconds=60)
         except TimeoutError:
             response = refuse(request, "request_timeout")
         except SuspiciousOperation:
             response = refuse(request, "invalid_request", refusals.TOO_COMPLEX)
         except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            log.exception("%s %s failed", scope["method"], route.name)
             response = _last_resort(request, refuse)
         if response:
-            await _send(response, exchange, send)
+            lines = tracing.header_lines(request)
+            if self._head_differs:
+                lines += cors.lines(request) + https.lines(request)
+            await _send(response, lines, exchange, send)
+            route.note(response.status_code, time.monotonic() - began)
+        elif upload:
+            with upload:
+                await self._django(_for_django(scope), upload.replay(receive), _naming(request, send))
         else:
-            await self._django(_without_aliases(scope), _replay(request._body, receive), send)
+            await self._django(_for_django(scope), bodies.replay(request._body, receive), _naming(request, send))
+        if request.status_of_django:
+            _django_route(request.path).note(request.status_of_django, time.monotonic() - began)
 
-    def _find(self, path: str) -> tuple[View | None, dict[str, Any]]:
-        if view := self._fixed.get(path):
-            return view, {}
-        for pattern in self._variable:
+    def _find(self, path: str) -> tuple[View | None, dict[str, Any], metrics.Route]:
+        """Return the view, its arguments, and the route, whose name may be told: the names and the keys that shoppers'
+        addresses have in them may not."""
+        if found := self._fixed.get(path):
+            return found
+        for pattern, route in self._variable:
             if match := pattern.pattern.match(path[1:]):
-                return pattern.callback, match[2]
-        return None, {}
+                return pattern.callback, match[2], route
+        return None, {}, OTHER_ROUTE
 
-    def _refused(self, request: LaneRequest, refuse: Callable[..., HttpResponse]) -> HttpResponse | None:
-        """Return the answer to a foreign host or to an address that asks too often; None for all others."""
+    def _refused(
+        self, request: LaneRequest, view: View | None, refuse: Callable[..., HttpResponse]
+    ) -> HttpResponse | None:
+        """Return the answer to a foreign host, to an address that asks too often, and to http in place of https; None
+        for all others."""
         host = request.META.get("HTTP_HOST", "")
         if host not in self._good_hosts:
-            try:
-                request.get_host()
-            except DisallowedHost:
+            if not _is_served(request):
                 return refuse(request, "invalid_request", refusals.FOREIGN_HOST)
-            if len(self._good_hosts) < 100:
+            if host and len(self._good_hosts) < 100:
                 self._good_hosts.add(host)
-        if wait_seconds := ratelimits.address_wait_seconds(client_address(request.META)):
-            return refuse(request, "rate_limited", wait_seconds=wait_seconds)
-        return None
+        if getattr(view, "is_limited", True) and (quota := ratelimits.address_refusal(client_address(request.META))):
+            return refuse(request, "rate_limited", quota=quota)
+        return https.refused(request, refuse) if self._is_https else None
+
+
+def _is_served(request: LaneRequest) -> bool:
+    """Return whether the host is ours. HTTP/1.1 has to name one (RFC 9112, section 3.2); before it was our address."""
+    if "HTTP_HOST" not in request.META and request.scope["http_version"] != "1.0":
+        return False
+    try:
+        request.get_host()
+    except DisallowedHost:
+        return False
+    return True
 
 
 def _last_resort(request: LaneRequest, refuse: Callable[..., HttpResponse]) -> HttpResponse:
@@ -188,9 +146,14 @@ def _last_resort(request: LaneRequest, refuse: Callable[..., HttpResponse]) -> H
         return endpoints.refusal(request, "server_error")
 
 
-async def _send(response: HttpResponse, exchange: Exchange | None, send: Send) -> None:
-    """Send the response by the exchange; in another server than ours by the messages of ASGI."""
+async def _send(response: HttpResponse, lines: bytes, exchange: Exchange | None, send: Send) -> None:
+    """Send the response by the exchange; in another server than ours by the messages of ASGI.
+
+    `lines` are header lines for this asker alone: the response may be for many.
+    """
     status, head, body = response.__dict__.get("on_the_wire") or _on_the_wire(response)
+    if lines:
+        head += lines
     if exchange:
         if exchange.flow.write_paused:
             await exchange.flow.drain()
@@ -204,8 +167,8 @@ async def _send(response: HttpResponse, exchange: Exchange | None, send: Send) -
 def _on_the_wire(response: HttpResponse) -> tuple[int, bytes, bytes]:
     """Return the response's status, header lines and body; they stay with it, because some are sent many times."""
     headers = response.headers
-    head = headers.lines if isinstance(headers, endpoints.Headers) else _lines(tuple(headers.items()))
-    if response.status_code != HTTPStatus.NOT_MODIFIED and not isinstance(response, EventStream):
+    head = headers.lines if isinstance(headers, Headers) else _lines(tuple(headers.items()))
+    if response.status_code not in _WITHOUT_LENGTH and not isinstance(response, EventStream):
         head += b"content-length: %d\r\n" % len(response.content)
     response.__dict__["on_the_wire"] = found = response.status_code, head, response.content
     return found
@@ -213,43 +176,37 @@ def _on_the_wire(response: HttpResponse) -> tuple[int, bytes, bytes]:
 
 @lru_cache(maxsize=1000)
 def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
-    return endpoints.header_lines(dict(headers))
+    return header_lines(dict(headers))
 
 
-async def _body(exchange: Exchange | None, receive: Receive, largest_bytes: int, within_seconds: float) -> bytes:
-    """Return the request's whole body. Raises BodyTooLarge as soon as it is, TimeoutError, ClientGone.
+def _naming(request: LaneRequest, send: Send) -> Send:
+    """Return a `send` that adds to the head of Django's answer what the lane adds, but for what Django's middleware
+    does, and that notes its status."""
 
-    Most often all of it is there already: a timer costs more than the rest of this.
+    async def send_named(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            request.status_of_django = message["status"]
+            lines = (tracing.header_lines(request) + cors.lines(request)).splitlines()
+            message["headers"] = [*message["headers"], *(tuple(line.split(b": ", 1)) for line in lines)]
+        await send(message)
+
+    return send_named
+
+
+def _django_route(path: str) -> metrics.Route:
+    try:
+        return metrics.route(f"/{resolve(path).route}")
+    except Resolver404:
+        return OTHER_ROUTE
+
+
+def _for_django(scope: Scope) -> Scope:
+    """Return the scope without headers that would deceive Django.
+
+    WSGI cannot tell X_Forwarded_For from X-Forwarded-For, and X-Forwarded-Proto is a proxy's to write. Where no proxy
+    is named, it is taken that only the proxy reaches this server.
     """
-    if exchange and (whole := exchange.take_body()) is not None:
-        return _checked(whole, largest_bytes)
-    body, is_whole = b"", False
-    async with asyncio.timeout(within_seconds):
-        while not is_whole:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            body = _checked(body + message.get("body", b""), largest_bytes)
-            is_whole = not message.get("more_body")
-    return body
-
-
-def _checked(body: bytes, largest_bytes: int) -> bytes:
-    if len(body) > largest_bytes:
-        raise BodyTooLarge
-    return body
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives a body which was read already: no thread waits for a slow client."""
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive_again() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return receive_again
-
-
-def _without_aliases(scope: Scope) -> Scope:
-    """Return the scope without header names that WSGI cannot tell from others: X_Forwarded_For for X-Forwarded-For."""
-    return {**scope, "headers": [header for header in scope["headers"] if b"_" not in header[0]]}
+    peer = (scope.get("client") or ("", 0))[0]
+    hidden = () if not settings.TRUSTED_PROXIES or is_proxy(peer) else (b"x-forwarded-proto",)
+    headers = [header for header in scope["headers"] if b"_" not in header[0] and header[0] not in hidden]
+    return {**scope, "headers": headers}

@@ -16,6 +16,7 @@ from dotenv import load_dotenv
 
 from flashsale import embedded_redis
 from flashsale.places import VAR_DIR
+from flashsale.redaction import shown, without_password
 from flashsale.supervisor import Process, Supervisor
 
 END_WITHIN_SECONDS = 9.0
@@ -29,6 +30,7 @@ def main() -> None:
     write_local_settings(VAR_DIR / "local.env")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flashsale.settings")
     os.environ.setdefault("BIND", "127.0.0.1")
+    os.environ.setdefault("LOG_FORMAT", "text")
     from flashsale import settings
 
     supervisor = Supervisor()
@@ -60,7 +62,8 @@ def take(var_dir: Path) -> IO[str]:
 def write_local_settings(path: Path) -> None:
     """Generate what a server needs and a local user should not have to think of; keep what is there."""
     if not path.exists():
-        write_secret(path, f"SECRET_KEY={secrets.token_urlsafe(48)}\nALLOWED_HOSTS=localhost,127.0.0.1,[::1]\n")
+        hosts = "ALLOWED_HOSTS=localhost,127.0.0.1,[::1]"
+        write_secret(path, f"SECRET_KEY={secrets.token_urlsafe(48)}\n{hosts}\nEMAIL_URL=console:\n")
     load_dotenv(path)
 
 
@@ -119,7 +122,7 @@ def prepare(supervisor: Supervisor, password_path: Path) -> str:
     try:
         call_command("migrate", verbosity=0, interactive=False)
     except DatabaseError as error:
-        sys.exit(f"flashsale: the database cannot be used: {str(error).strip()}. Check DATABASE_URL.")
+        sys.exit(f"flashsale: the database cannot be used: {shown(str(error).strip())}. Check DATABASE_URL.")
     password = admin_password(password_path)
     create_demo_sale()
     wait_for_redis(supervisor)
@@ -179,7 +182,8 @@ def wait_for_redis(supervisor: Supervisor) -> None:
         except store.RedisError as error:
             if time.monotonic() > deadline:
                 where = f"see {VAR_DIR / 'redis' / 'redis.log'}" if settings.REDIS_IS_EMBEDDED else "check REDIS_URL"
-                sys.exit(f"flashsale: Redis at {settings.REDIS_URL} does not answer ({error}); {where}.")
+                address = without_password(settings.REDIS_URL).partition("?")[0]
+                sys.exit(f"flashsale: Redis at {address} does not answer ({shown(error)}); {where}.")
             supervisor.restart_the_dead()
             time.sleep(0.05)
 

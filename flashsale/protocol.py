@@ -5,117 +5,42 @@ calls takes the request's body and sends the whole response: two messages of ASG
 of headers that only the lane writes.
 """
 
-import asyncio
-import logging
 from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-EXCHANGE = "flashsale.exchange"
+from flashsale import framing, tracing
+from flashsale.closing import ClosingProtocol
+from flashsale.exchange import EXCHANGE, Exchange, head_of
+from flashsale.framing import LARGEST_HEAD_BYTES, MOST_HEADERS
+
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 # Longer addresses are not kept: a thousand of them would take too much memory.
 LONGEST_KEPT_URL = 200
 # Nobody honest asks for so much on one connection before the first answer.
 MOST_QUEUED = 100
-NO_UPGRADE = b"This server speaks HTTP/1.1 alone. Send the request again, without the header Upgrade."
-
-DefaultHeaders = list[tuple[bytes, bytes]]
-
-
-class Exchange(RequestResponseCycle):
-    """One request and its response.
-
-    uvicorn sets all of this anew for each request, and makes an event that only a body which is late has use for.
-    """
-
-    logger = access_logger = logging.getLogger("uvicorn.error")
-    access_log = disconnected = response_started = response_complete = False
-    more_body = True
-    body: bytes = b""  # type: ignore[assignment]
-    chunked_encoding = None
-    expected_content_length = 0
-    _is_body_taken = False
-    task: asyncio.Task[None]
-
-    def __init__(self, protocol: "LaneProtocol", scope: dict[str, Any], keep_alive: bool):
-        self.scope, self.keep_alive = scope, keep_alive  # type: ignore[assignment]
-        self.transport, self.flow = protocol.transport, protocol.flow
-        self.default_headers = protocol.server_state.default_headers
-        self.on_response = protocol.on_response_complete
-        self.waiting_for_100_continue = protocol.expect_100_continue
-
-    @cached_property
-    def message_event(self) -> asyncio.Event:  # type: ignore[override]
-        """uvicorn's event of news for `receive`, made when somebody waits for them."""
-        event = asyncio.Event()
-        if (self.body or not self.more_body) and not self._is_body_taken:
-            event.set()
-        return event
-
-    def tell(self) -> None:
-        """Wake up who waits for news."""
-        if event := self.__dict__.get("message_event"):
-            event.set()
-
-    def take_body(self) -> bytes | None:
-        """Return the request's body if all of it is here, for once; else None, and `receive` brings it."""
-        if self.more_body or self.disconnected:
-            return None
-        body, self.body, self._is_body_taken = self.body, b"", True
-        return body
-
-    def respond(self, status: int, head: bytes, body: bytes, successor: Any = None) -> None:
-        """Send a whole response in one write. `head` is its header lines as they go on the wire, content-length too.
-
-        A `successor`, whose method `take_over` gets the connection, goes on with a body without a length or an end.
-        Wait until `flow` is not paused before: a client that does not read must not fill the memory.
-        """
-        if self.disconnected or self.transport.is_closing():
-            self.disconnected = True
-            return
-        if self.scope["method"] == "HEAD":
-            body, successor = b"", None
-        self.keep_alive = self.keep_alive and not successor
-        closing = b"" if self.keep_alive else b"connection: close\r\n"
-        defaults = _default_lines(self.default_headers)
-        self.transport.write(b"%b%b%b%b\r\n%b" % (STATUS_LINE[status], defaults, head, closing, body))
-        self.response_started = self.response_complete = True
-        self.waiting_for_100_continue = False
-        self.tell()
-        if successor:
-            cast(LaneProtocol, self.transport.get_protocol()).leave_to(successor)
-            return
-        if not self.keep_alive:
-            self.transport.close()
-        self.on_response()
+_SLASH = ord("/")
+_LOOKED_AT = frozenset((b"expect", b"transfer-encoding"))
 
 
-class _Latest:
-    """The default headers as they were seen last, and their lines: uvicorn makes new ones once a second."""
+def _refusing(refused: framing.Refused) -> Callable[..., Any]:
+    """Return an application that says so."""
 
-    headers: DefaultHeaders | None = None
-    lines = b""
+    async def refuse(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        scope[EXCHANGE].respond(refused.status, head_of(refused.text), refused.text)
 
-
-def _default_lines(headers: DefaultHeaders) -> bytes:
-    if _Latest.headers is not headers:
-        _Latest.lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-        _Latest.headers = headers
-    return _Latest.lines
-
-
-async def _refuse_upgrade(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(NO_UPGRADE)
-    scope[EXCHANGE].respond(400, head, NO_UPGRADE)
+    return refuse
 
 
 def _parse(url: bytes) -> tuple[str, bytes, bytes]:
-    """Return a request target's path, the path as it was sent, and the query."""
+    """Return a request target's path, the path as it was sent, and the query. Raises Refused for a fragment."""
+    if b"#" in url:
+        raise framing.Refused
     parsed = httptools.parse_url(url)
     path = parsed.path.decode("ascii")
     return unquote(path) if "%" in path else path, parsed.path, parsed.query or b""
@@ -124,28 +49,93 @@ def _parse(url: bytes) -> tuple[str, bytes, bytes]:
 _parse_again = lru_cache(maxsize=1000)(_parse)
 
 
-class LaneProtocol(HttpToolsProtocol):
+class LaneProtocol(ClosingProtocol):
     """uvicorn's protocol with exchanges of our own, and one keep-alive timer per connection instead of per response."""
 
     cycle: Exchange
     _running: Exchange | None = None
+    # Nothing more is read: what comes now is in another protocol, or cannot be read, or nothing comes.
     _is_over = False
-    _idle_since: float | None = None
+    _has_coding = False
+    _packet_bytes = 0
+    # Since the packet in which the head began, or since the last piece of a body: nothing but framing came.
+    _framing_bytes = 0
 
     def data_received(self, data: bytes) -> None:
-        """Read on, unless what comes now would be in another protocol."""
-        if not self._is_over:
-            super().data_received(data)
+        """Read on. What cannot be read is answered and not logged: a stranger could fill the log with it."""
+        if self._is_over:
+            return
+        self._packet_bytes = len(data)
+        self._framing_bytes += self._packet_bytes
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._is_over = True
+        except httptools.HttpParserError as error:
+            self._refuse(framing.refusal(error))
+        else:
+            if self._framing_bytes > LARGEST_HEAD_BYTES:
+                self._refuse(framing.HeadTooLarge())
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection open while answers are due to a client that has sent all that it had to send."""
+        self._is_over = True
+        latest = self.cycle
+        if latest and latest.more_body:  # it stays in pieces
+            if self.pipeline:
+                self.pipeline.popleft()
+            else:
+                latest.disconnected = True
+                latest.tell()
+                return False
+        return bool(self._running and not self._running.response_complete)
+
+    def _refuse(self, refused: framing.Refused) -> None:
+        """Answer what cannot be read when its turn comes, and close.
+
+        Where it is the rest of a request that has come in parts, that request is not decided, and has no other answer.
+        """
+        self._is_over = True
+        latest, app = self.cycle, _refusing(refused)
+        is_part = latest and latest.more_body
+        if is_part and latest.response_started:
+            self.transport.close()
+            return
+        self.cycle = Exchange(self, {"method": "GET"}, False)
+        if is_part and self.pipeline:
+            self.pipeline[0] = (self.cycle, app)
+        elif latest and not latest.response_complete and not is_part:
+            self.pipeline.appendleft((self.cycle, app))
+        else:
+            if latest:
+                latest.disconnected = True
+                latest.tell()
+            self._start_asgi_task(self.cycle, app)
 
     def on_message_begin(self) -> None:
         self._idle_since = None
+        self._has_coding = False
+        self._framing_bytes = 0
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in _LOOKED_AT:
+            self._has_coding = self._has_coding or name == b"transfer-encoding"
+            self.expect_100_continue = self.expect_100_continue or value.lower() == b"100-continue"
+        self.headers.append((name, value))
+
     def on_headers_complete(self) -> None:
-        version = self.parser.get_http_version()
-        path, raw_path, query = _parse_again(self.url) if len(self.url) <= LONGEST_KEPT_URL else _parse(self.url)
+        version, url, headers = self.parser.get_http_version(), self.url, self.headers
+        if self._framing_bytes or self._packet_bytes > LARGEST_HEAD_BYTES or len(headers) > MOST_HEADERS:
+            framing.check_size(url, headers)
+        if self._has_coding or version != "1.1" or url[0] != _SLASH:
+            url = framing.checked_target(version, self.parser.get_method(), url, headers)
+            self.headers = framing.Trailers()
+        self._framing_bytes = 0
+        path, raw_path, query = _parse_again(url) if len(url) <= LONGEST_KEPT_URL else _parse(url)
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": _ASGI,
@@ -158,13 +148,13 @@ class LaneProtocol(HttpToolsProtocol):
             "path": path,
             "raw_path": raw_path,
             "query_string": query,
-            "headers": self.headers,
+            "headers": headers,
         }
         app: Callable[..., Any] = self.app
         if self.parser.should_upgrade():  # the parser ends here, and passes the body over
-            self._is_over = True
-            app = _refuse_upgrade if self._has_body() else app
-        keep_alive = version != "1.0" and self.parser.should_keep_alive() and not self._is_over
+            self._is_over = self._is_last = True
+            app = _refusing(framing.UpgradeWithBody()) if framing.has_body(headers) else app
+        keep_alive = version != "1.0" and self.parser.should_keep_alive() and not self._is_last
         earlier, self.cycle = self.cycle, Exchange(self, scope, keep_alive)
         if earlier is None or earlier.response_complete:
             self._start_asgi_task(self.cycle, app)
@@ -174,11 +164,8 @@ class LaneProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _has_body(self) -> bool:
-        kinds = (b"content-length", b"transfer-encoding")
-        return any(name in kinds and value != b"0" for name, value in self.headers)
-
     def on_body(self, body: bytes) -> None:
+        self._framing_bytes = 0
         exchange = self.cycle
         if exchange.response_complete:
             return
@@ -188,10 +175,8 @@ class LaneProtocol(HttpToolsProtocol):
         exchange.tell()
 
     def on_message_complete(self) -> None:
-        exchange = self.cycle
-        if not exchange.response_complete:
-            exchange.more_body = False
-            exchange.tell()
+        self.cycle.more_body = False
+        self.cycle.tell()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> None:
         """Run the application. Who stops the server waits for `tasks`; a callback of each task would cost more."""
@@ -215,13 +200,18 @@ class LaneProtocol(HttpToolsProtocol):
         if self.pipeline:  # what else was sent waits in the network, not in our memory
             self._start_asgi_task(*self.pipeline.pop())
             return
+        if self._is_over:
+            self.transport.close()
+            return
         self.flow.resume_reading()
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._look_again(self.timeout_keep_alive)
 
     def _look_again(self, seconds: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler, context=tracing.no_request()
+        )
 
     def timeout_keep_alive_handler(self) -> None:
         """Close the connection if it is idle for as long as it may be; else look again when it could be."""

@@ -1,13 +1,10 @@
 """Every setting, and with `places` the only one that reads the environment. `.env.example` explains each variable."""
 
-import ipaddress
 import os
 from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
-from zoneinfo import ZoneInfo
 
-import dj_database_url
 from csp.constants import NONE, SELF
 from django.utils.translation import gettext_lazy as _
 
@@ -15,6 +12,22 @@ from flashsale import embedded_redis
 from flashsale.media_storage import parse_media_storage
 from flashsale.places import BASE_DIR, VAR_DIR
 from flashsale.rates import parse_rate
+from flashsale.redaction import without_password
+from flashsale.variables import (
+    database,
+    flag,
+    is_required,
+    mail_server,
+    networks,
+    one_of,
+    port,
+    positive,
+    redis_address,
+    time_zone,
+    web_address,
+    words,
+)
+from flashsale.web_origins import parse_origins
 
 T = TypeVar("T")
 
@@ -30,71 +43,8 @@ def read(name: str, parse: Callable[[str], T], default: str | None = None) -> T:
     try:
         return parse(value)
     except ValueError as error:
-        raise SystemExit(f"flashsale: {name}: {error}. .env.example shows what it takes.") from None
-
-
-def flag(value: str) -> bool:
-    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if value.lower() not in known:
-        raise ValueError(f"{value!r} is neither true nor false")
-    return known[value.lower()]
-
-
-def positive(value: str) -> int:
-    if not value.isdigit() or int(value) == 0:
-        raise ValueError(f"{value!r} is not a whole number above zero")
-    return int(value)
-
-
-def port(value: str) -> int:
-    if positive(value) > 65535:
-        raise ValueError(f"{value} is not a port; they end at 65535")
-    return int(value)
-
-
-def web_address(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
-        raise ValueError(f"{value!r} is not an address like https://shop.example.com")
-    return value.rstrip("/")
-
-
-def words(value: str) -> list[str]:
-    return [word.strip() for word in value.split(",") if word.strip()]
-
-
-def time_zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (LookupError, OSError, ValueError):
-        raise ValueError(f"{value!r} is not a time zone; they are named like Europe/Zurich") from None
-    return value
-
-
-def is_required(value: str) -> bool:
-    if value.lower() not in ("optional", "required"):
-        raise ValueError(f"{value!r} is neither optional nor required")
-    return value.lower() == "required"
-
-
-def networks(value: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    return [ipaddress.ip_network(word) for word in words(value)]
-
-
-def database(value: str) -> dict:
-    """Return Django's settings for a database URL."""
-    settings: dict = dict(dj_database_url.parse(value, conn_max_age=60, conn_health_checks=True))
-    if not settings:
-        raise ValueError(f"{value!r} is not a database URL")
-    if settings["ENGINE"].endswith("sqlite3"):
-        settings["OPTIONS"] = {
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 20,
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
-        }
-        # A file, so that the servers that tests start see what tests make.
-        settings["TEST"] = {"NAME": VAR_DIR / "test.sqlite3"}
-    return settings
+        told = without_password(str(error))
+        raise SystemExit(f"flashsale: {name}: {told}. .env.example shows what it takes.") from None
 
 
 DEBUG = read("DEBUG", flag, "off")
@@ -103,13 +53,21 @@ SECRET_KEY_FALLBACKS = read("SECRET_KEY_FALLBACKS", words, ",")
 ALLOWED_HOSTS = read("ALLOWED_HOSTS", words)
 TRUSTED_PROXIES = read("TRUSTED_PROXIES", networks, ",")
 CSRF_TRUSTED_ORIGINS = read("CSRF_TRUSTED_ORIGINS", words, ",")
+CORS_ORIGINS = read("CORS_ORIGINS", parse_origins, ",")
 
 # Served over HTTPS, by the proxy in front of us: sessions travel over nothing else.
 HTTPS = read("HTTPS", flag, "off") and not DEBUG
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+# Who watches from inside asks the process itself.
+SECURE_REDIRECT_EXEMPT = [r"^(health(/live)?|metrics)$"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+# Addresses of pages hold codes, tokens and what operators search for: nobody is told more than the site, not even our
+# own log of the requests for styles. With "no-referrer" browsers would not say either that a form comes from our page.
+SECURE_REFERRER_POLICY = "strict-origin"
+X_FRAME_OPTIONS = "DENY"
 # Who has signed in works for a day, not for ever, and not on after the browser is closed.
 SESSION_COOKIE_AGE = 12 * 3600
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
@@ -126,13 +84,36 @@ WEB_CONCURRENCY = read("WEB_CONCURRENCY", positive, str(os.cpu_count() or 1))
 DJANGO_THREADS = read("DJANGO_THREADS", positive, "8")
 
 REDIS_IS_EMBEDDED = not os.environ.get("REDIS_URL")
-REDIS_URL = f"unix://{quote(str(embedded_redis.socket_path(VAR_DIR)))}" if REDIS_IS_EMBEDDED else read("REDIS_URL", str)
-REDIS_CONNECT_TIMEOUT_SECONDS = 0.2
+REDIS_ADDRESS = read("REDIS_URL", redis_address, f"unix://{quote(str(embedded_redis.socket_path(VAR_DIR)))}")
+REDIS_URL = REDIS_ADDRESS.url
+REDIS_CONNECTION_FACTORIES = {
+    "single": "django_redis.pool.ConnectionFactory",
+    "sentinel": "sales.store.factories.SentinelFactory",
+    "cluster": "sales.store.factories.ClusterFactory",
+}
+# TLS takes two or three round trips, and arithmetic on both sides.
+REDIS_CONNECT_TIMEOUT_SECONDS = 0.5 if REDIS_ADDRESS.is_tls else 0.2
 REDIS_READ_TIMEOUT_SECONDS = 1.0
 
 USER_RATE = read("USER_RATE", parse_rate, "10/10s")
 ADDRESS_RATE = read("ADDRESS_RATE", parse_rate, "100/s")
 EVENT_LISTENERS = read("EVENT_LISTENERS", positive, "5000")
+
+METRICS_TOKEN = read("METRICS_TOKEN", str, "")
+METRICS_NETWORKS = read(
+    "METRICS_NETWORKS", networks, "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
+)
+# Where the web workers keep their numbers for each other; of each web server of a machine another one.
+METRICS_DIR = BASE_DIR / read("METRICS_DIR", str, str(VAR_DIR / "metrics")) / str(PORT)
+
+# Without one nobody can confirm an e-mail address: to lose mails in silence would be worse.
+_mail = read("EMAIL_URL", mail_server, "dummy:")
+EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
+EMAIL_HOST, EMAIL_PORT = _mail["EMAIL_HOST"], _mail["EMAIL_PORT"]
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_USER"], _mail["EMAIL_HOST_PASSWORD"]
+EMAIL_USE_TLS, EMAIL_USE_SSL = _mail["EMAIL_USE_TLS"], _mail["EMAIL_USE_SSL"]
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = read("MAIL_FROM", str, f"Flash sale <no-reply@{urlsplit(PUBLIC_URL).hostname}>")
 
 DATABASES = {"default": read("DATABASE_URL", database, f"sqlite:///{quote(str(VAR_DIR / 'db.sqlite3'))}")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -140,9 +121,11 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": REDIS_URL,
-        "KEY_PREFIX": "cache",
+        "LOCATION": REDIS_ADDRESS.cache_location,
+        # In one slot of a cluster, so that a command may take several of them.
+        "KEY_PREFIX": "{cache}" if REDIS_ADDRESS.kind == "cluster" else "cache",
         "OPTIONS": {
+            "CONNECTION_FACTORY": REDIS_CONNECTION_FACTORIES[REDIS_ADDRESS.kind],
             "SOCKET_CONNECT_TIMEOUT": REDIS_CONNECT_TIMEOUT_SECONDS,
             "SOCKET_TIMEOUT": REDIS_READ_TIMEOUT_SECONDS,
             "CONNECTION_POOL_KWARGS": {"max_connections": 100},
@@ -167,8 +150,11 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
+    "sales.headers.complete",
+    # Below those whose headers static files get, too.
+    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "sales.languages.ShoppersLanguage",
     "django.middleware.common.CommonMiddleware",
@@ -176,7 +162,6 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
 ROOT_URLCONF = "flashsale.urls"
@@ -209,12 +194,15 @@ CSRF_FAILURE_VIEW = "sales.refusals.csrf_failure"
 # Of all pages, also of those on the lane. Nothing comes from another host, and no script or style stands in a page.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
-        "default-src": [SELF],
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "connect-src": [SELF],
         "img-src": [SELF, MEDIA_STORAGE.origin] if MEDIA_STORAGE.origin else [SELF],
         "base-uri": [NONE],
         "form-action": [SELF],
         "frame-ancestors": [NONE],
-        "object-src": [NONE],
+        "upgrade-insecure-requests": HTTPS,
     }
 }
 
@@ -227,6 +215,7 @@ FORMAT_MODULE_PATH = "flashsale.formats"
 USE_TZ = True
 
 WHITENOISE_USE_FINDERS = DEBUG
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 # What browsers and crawlers ask for by a fixed name.
 WHITENOISE_ROOT = BASE_DIR / "static" / "root"
 STATIC_URL = "/static/"
@@ -243,12 +232,24 @@ STORAGES = {
     },
 }
 
+LOG_FORMAT = read("LOG_FORMAT", one_of("json", "text"), "json")
+LOG_LEVEL = read("LOG_LEVEL", one_of("debug", "info", "warning", "error"), "warning")
+LOG_IDENTIFIERS = read("LOG_IDENTIFIERS", one_of("hashed", "plain"), "hashed")
+LOGGING_CONFIG = "flashsale.logs.configure"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "formatters": {"line": {"()": "flashsale.logs.formatter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
-    # A 404 or a 403 is the asker's business; what fails here is logged as an error.
-    "loggers": {"django": {"handlers": [], "propagate": True}, "django.request": {"level": "ERROR"}},
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        # A 404 or a 403 is the asker's business; what fails here is logged as an error.
+        "django.request": {"level": "ERROR"},
+        # `runserver` logs addresses as they were sent.
+        "django.server": {"handlers": [], "propagate": True, "level": "CRITICAL"},
+        # What libraries say at lower levels has the names and keys in it that no log is to have.
+        **{name: {"level": LOG_LEVEL.upper()} for name in ("flashsale", "sales")},
+    },
 }
+DEFAULT_EXCEPTION_REPORTER = "flashsale.debug_page.MaskedReporter"

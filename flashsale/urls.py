@@ -3,7 +3,17 @@
 from django.contrib import admin
 from django.urls import path, re_path, register_converter
 
-from sales import api, media, pages, receipt_pages
+from sales import (
+    api,
+    media,
+    metrics_api,
+    pages,
+    partner_pages,
+    receipt_pages,
+    reference,
+    shopper_api,
+    shopper_pages,
+)
 from sales.desk import signin
 
 
@@ -27,20 +37,31 @@ LANE = [
     path("sales/<slug:slug>/", pages.sale, name="sale"),
     path("api/sale/status", api.status),
     path("api/sale/events", api.events),
+    path("api/sale/shopper", api.shopper),
     path("api/sale/purchase", api.purchase),
     path("api/sale/user/<any:user_id>", api.user),
     path("api/sales/<slug:slug>/status", api.status),
     path("api/sales/<slug:slug>/events", api.events),
+    path("api/sales/<slug:slug>/shopper", api.shopper),
     path("api/sales/<slug:slug>/purchase", api.purchase),
     path("api/sales/<slug:slug>/user/<any:user_id>", api.user),
+    path("api/openapi.json", reference.document, name="openapi"),
+    path("api/docs", reference.page, name="api_docs"),
     path("health", api.health),
     path("health/live", api.live),
+    path("metrics", metrics_api.read),
 ]
 
 urlpatterns = [
     *LANE,
     path("receipts/", receipt_pages.receipt, {"token": ""}),
     path("receipts/<str:token>/", receipt_pages.receipt, name="receipt"),
+    path("shopper/", shopper_pages.shopper, name="shopper"),
+    path("shopper/confirm/", shopper_pages.confirm, name="confirm"),
+    path("shopper/enter/<slug:slug>/", partner_pages.enter, name="enter"),
+    path("shopper/leave/", shopper_pages.leave, name="leave"),
+    path("api/shopper/code", shopper_api.code),
+    path("api/shopper/token", shopper_api.token),
     path("orders/find/", receipt_pages.find_order, name="find_order"),
     path("admin/login/", signin.login),
     # Django lets those sign out who may see a page; here everybody may, also who has yet to set up a second factor.

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,18 +15,12 @@ from django.contrib.sessions.models import Session
 from django.test import Client
 from django.utils import timezone
 
+from sales import store
+from sales.models import Sale
 from tests.servers import WebServer, free_port
 
 OVER_HTTPS = {"X-Forwarded-Proto": "https"}
 PASSWORD = "correct horse battery staple"
-
-
-@pytest.fixture(scope="module")
-def https_server(server: WebServer) -> Iterator[WebServer]:
-    found = WebServer({"PORT": str(free_port()), "HTTPS": "on", "WEB_CONCURRENCY": "1"})
-    found.start()
-    yield found
-    found.stop()
 
 
 def sign_in(server: WebServer, headers: dict[str, str]) -> httpx.Response:
@@ -71,8 +65,93 @@ def test_who_comes_over_http_is_sent_to_https(https_server: WebServer):
     assert response.headers["Location"] == f"{https_server.url.replace('http://', 'https://')}/admin/login/"
 
 
-def test_health_is_answered_over_http_to_who_watches_from_inside(https_server: WebServer):
-    assert httpx.get(f"{https_server.url}/health/live").status_code == 200
+@pytest.mark.parametrize(("trusted", "status"), [("127.0.0.0/8", 200), ("10.0.0.0/8", 301)])
+@pytest.mark.parametrize("path", ["/admin/login/", "/sales/"])
+def test_where_proxies_are_named_only_they_say_that_it_was_https(
+    server: WebServer, trusted: str, status: int, path: str
+):
+    with WebServer(
+        {"PORT": str(free_port()), "HTTPS": "on", "WEB_CONCURRENCY": "1", "TRUSTED_PROXIES": trusted}
+    ) as named:
+        response = httpx.get(f"{named.url}{path}", headers=OVER_HTTPS)
+
+    assert response.status_code == status
+
+
+def test_a_forwarded_host_is_nobodys(https_server: WebServer):
+    forwarded = {"X-Forwarded-Host": "evil.example", "X-Forwarded-Port": "1", "Forwarded": "host=evil.example"}
+
+    response = httpx.get(f"{https_server.url}/admin/login/", headers=forwarded)
+
+    assert response.headers["Location"] == f"{https_server.url.replace('http://', 'https://')}/admin/login/"
+
+
+@pytest.mark.parametrize("path", ["/", "/sales/?page=1&q=%0d%0aX:%20y", "/api/sale/status", "/api/sale/user/a%0d%0ab"])
+def test_who_reads_on_the_lane_over_http_is_sent_to_https(https_server: WebServer, path: str):
+    response = httpx.get(f"{https_server.url}{path}")
+
+    assert response.status_code == 301
+    assert response.headers["Location"].lower() == f"{https_server.url.replace('http://', 'https://')}{path}".lower()
+    assert "Strict-Transport-Security" not in response.headers, "over http it must not be sent (RFC 6797)"
+
+
+@pytest.mark.parametrize("path", ["/api/sale/purchase", "/", "/orders/find/", "/admin/login/"])
+def test_what_is_sent_over_http_is_refused(https_server: WebServer, open_sale: Sale, path: str):
+    response = httpx.post(f"{https_server.url}{path}", json={"userId": "ada@example.com"})
+
+    assert response.status_code == 403
+    assert "Send this over https" in response.text
+    assert "Strict-Transport-Security" not in response.headers
+    assert store.client().hlen(store.key(open_sale.id, "purchases")) == 0
+
+
+def test_what_is_sent_over_https_is_decided(https_server: WebServer, open_sale: Sale, seen: Callable[[], None]):
+    seen()
+    response = httpx.post(
+        f"{https_server.url}/api/sale/purchase", json={"userId": "ada@example.com"}, headers=OVER_HTTPS
+    )
+
+    assert response.json()["code"] == "purchased"
+    assert response.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains; preload"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-Proto": "http"},
+        {"X-Forwarded-Proto": "http, https"},
+        {"X-Forwarded-Proto": "HTTPS"},
+        {"X_Forwarded_Proto": "https"},
+        {"X-Forwarded-Protocol": "https"},
+        {"X-Forwarded-Ssl": "on"},
+        {"Forwarded": "proto=https"},
+        {"Front-End-Https": "on"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/admin/login/"])
+def test_only_the_header_that_is_configured_tells_of_https(https_server: WebServer, path: str, headers: dict[str, str]):
+    assert httpx.get(f"{https_server.url}{path}", headers=headers).status_code == 301
+
+
+def test_without_https_nobody_is_redirected_or_bound_to_it(http: httpx.Client):
+    for path in ("/sales/", "/api/sale/status", "/admin/login/"):
+        response = http.get(path, headers=OVER_HTTPS)
+
+        assert response.status_code in (200, 404)
+        assert "Strict-Transport-Security" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/live"])
+def test_health_is_answered_over_http_to_who_watches_from_inside(https_server: WebServer, path: str):
+    response = httpx.get(f"{https_server.url}{path}")
+
+    assert response.json()["status"]
+    assert "Strict-Transport-Security" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["/healthy", "/health/live/", "/api/sale/user/health"])
+def test_what_only_looks_like_health_is_not(https_server: WebServer, path: str):
+    assert httpx.get(f"{https_server.url}{path}").status_code == 301
 
 
 def test_a_session_ends_after_twelve_hours(db: None, static_files: None):
@@ -115,6 +194,17 @@ def test_djangos_own_check_for_deployment_finds_nothing():
         ("TIME_ZONE", "Mars/Olympus", "they are named like Europe/Zurich"),
         ("HTTPS", "maybe", "neither true nor false"),
         ("SECOND_FACTOR", "maybe", "neither optional nor required"),
+        ("CORS_ORIGINS", "*", "name each origin"),
+        ("CORS_ORIGINS", "https://*.example.com", "name each origin"),
+        ("CORS_ORIGINS", "https://shop.example.com/", "not an origin as browsers write it"),
+        ("CORS_ORIGINS", "https://shop.example.com,shop.example.com", "'shop.example.com' is not an origin"),
+        ("CORS_ORIGINS", "https://Shop.example.com", "not an origin as browsers write it"),
+        ("CORS_ORIGINS", "https://shop.example.com:443", "no default port"),
+        ("CORS_ORIGINS", "http://shop.example.com:80", "no default port"),
+        ("CORS_ORIGINS", "https://shop.example.com:70000", "CORS_ORIGINS"),
+        ("CORS_ORIGINS", "https://user@shop.example.com", "not an origin as browsers write it"),
+        ("CORS_ORIGINS", "https://bücher.example", "not an origin as browsers write it"),
+        ("CORS_ORIGINS", "null", "not an origin as browsers write it"),
     ],
 )
 def test_a_setting_that_makes_no_sense_stops_the_start_with_one_line(name: str, value: str, words: str):

@@ -1,0 +1,87 @@
+"""Bodies: how large they may be and how long they may take, whatever way a client sends them."""
+
+import select
+import socket
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from sales import store
+from sales.models import Sale
+from tests.servers import WebServer
+
+HEAD = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n%b\r\n"
+WITH_LENGTH, CHUNKED = b"Content-Length: 8000\r\n", b"Transfer-Encoding: chunked\r\n"
+
+
+def connect(server: WebServer) -> socket.socket:
+    host, port = server.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def send(server: WebServer, request: bytes) -> bytes:
+    with connect(server) as connection:
+        connection.sendall(request)
+        return connection.recv(65536)
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def test_a_body_that_drips_in_is_cut_off_after_its_time(server: WebServer):
+    """One byte at a time, so that the connection is never idle: with a length, in chunks, and to a page of Django's."""
+    drips = [(b"/api/sale/purchase", WITH_LENGTH, b" "), (b"/api/sale/purchase", CHUNKED, chunk(b" "))]
+    drips.append((b"/orders/find/", WITH_LENGTH, b" "))
+    connections = [connect(server) for _ in drips]
+    for connection, (path, framing, _) in zip(connections, drips, strict=True):
+        connection.sendall(HEAD % (path, framing))
+
+    started = time.monotonic()
+    answers: dict[socket.socket, bytes] = {}
+    while len(answers) < len(drips) and time.monotonic() - started < 20:
+        time.sleep(0.2)
+        for connection, (_, _, drop) in zip(connections, drips, strict=True):
+            if connection not in answers:
+                connection.sendall(drop)
+                if select.select([connection], [], [], 0)[0]:
+                    answers[connection] = connection.recv(65536)
+    for connection in connections:
+        connection.close()
+
+    assert [answer.split(b" ", 2)[1] for answer in answers.values()] == [b"408"] * 3
+    assert time.monotonic() - started > 4, "within its time a body may be slow"
+
+
+def test_a_body_in_chunks_buys(server: WebServer, open_sale: Sale, seen: Callable[[], None]):
+    seen()
+    body = chunk(b'{"userId":') + chunk(b' "ada"}') + b"0\r\n\r\n"
+
+    answer = send(server, HEAD % (b"/api/sale/purchase", CHUNKED) + body)
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("sizes", [[8193], [4096, 4096, 1], [1] * 8193], ids=["at once", "in three", "in bytes"])
+def test_chunks_that_come_to_more_than_8_kib_are_refused(
+    server: WebServer, open_sale: Sale, seen: Callable[[], None], sizes: list[int]
+):
+    seen()
+    body = b"".join(chunk(b" " * size) for size in sizes)
+
+    answer = send(server, HEAD % (b"/api/sale/purchase", CHUNKED) + body)
+
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert store.client().hlen(store.key(open_sale.id, "purchases")) == 0
+
+
+def test_djangos_small_forms_take_small_bodies(server: WebServer):
+    form = {"sale": "widget", "userId": "x" * 8192}
+
+    find_order = httpx.post(f"{server.url}/orders/find/", data=form)
+    desk = httpx.post(f"{server.url}/admin/login/", data=form)
+
+    assert (find_order.status_code, "at most 10 MB" in find_order.text) == (413, False)
+    assert desk.status_code == 403, "the desk has read it, and misses its CSRF token"

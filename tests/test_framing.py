@@ -1,0 +1,193 @@
+"""Requests that two servers may read differently, heads without an end, and what is answered around them."""
+
+import re
+import socket
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from sales.models import Sale
+from tests.servers import WebServer
+from tests.test_protocol import answers, get, post, purchases_of
+
+LONG = "a" * 70_000
+
+
+@pytest.fixture
+def shown_sale(open_sale: Sale, seen: Callable[[], None]) -> Sale:
+    """A sale that every worker knows of."""
+    seen()
+    return open_sale
+
+
+def statuses(received: bytes) -> list[bytes]:
+    return re.findall(rb"HTTP/1\.1 (\d+)", received)
+
+
+def purchase(user_id: str) -> bytes:
+    return b"".join(post(user_id))
+
+
+def chunked_purchase(user_id: str, headers: str = "Transfer-Encoding: chunked\r\n", trailers: str = "") -> bytes:
+    _, body = post(user_id)
+    head = f"POST /api/sale/purchase HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}\r\n"
+    return head.encode() + b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, trailers.encode())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: ,chunked\r\n",
+        "Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: 5\r\nContent-Length: 5\r\n",
+    ],
+)
+def test_a_body_whose_length_can_be_read_in_two_ways_is_refused(server: WebServer, shown_sale: Sale, headers: str):
+    received = answers(server, chunked_purchase("ada", headers) + purchase("bob"))
+
+    assert statuses(received) == [b"400"]
+    assert b"connection: close\r\n" in received
+    assert purchases_of(shown_sale) == []
+
+
+def test_chunks_in_the_old_version_are_refused(server: WebServer, shown_sale: Sale):
+    received = answers(server, chunked_purchase("ada").replace(b"HTTP/1.1", b"HTTP/1.0"))
+
+    assert statuses(received) == [b"400"]
+    assert purchases_of(shown_sale) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GET http://elsewhere/health/live HTTP/1.1",
+        "GET ftp://localhost/health/live HTTP/1.1",
+        "GET http://you@localhost/health/live HTTP/1.1",
+        "GET /health/live#part HTTP/1.1",
+        "GET * HTTP/1.1",
+        "GET /health/live HTTP/2.0",
+        "GET /health/live",
+    ],
+)
+def test_a_request_line_that_is_not_plain_is_refused(server: WebServer, line: str):
+    received = answers(server, f"{line}\r\nHost: localhost\r\n\r\n".encode() + get())
+
+    assert statuses(received) == [b"400"]
+    assert received.endswith(b"This is not a valid HTTP request.")
+
+
+@pytest.mark.parametrize(
+    "target", ["http://localhost/health/live", "HTTP://LOCALHOST/health/live?x", "http://localhost"]
+)
+def test_a_target_with_the_host_in_it_is_understood(server: WebServer, shown_sale: Sale, target: str):
+    received = answers(server, f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+
+    assert statuses(received) == [b"200"]
+
+
+def test_what_follows_a_chunked_body_is_no_header(server: WebServer, shown_sale: Sale):
+    trailers = "Content-Type: text/plain\r\nOrigin: https://elsewhere\r\nIdempotency-Key: one\r\n"
+
+    received = answers(server, chunked_purchase("ada", trailers=trailers) + chunked_purchase("bob", trailers=trailers))
+
+    assert re.findall(rb'"code":"(\w+)"', received) == [b"purchased", b"purchased"]
+
+
+def test_a_purchase_in_front_of_nonsense_has_its_answer(server: WebServer, shown_sale: Sale):
+    received = answers(server, purchase("ada") + get() + b"nonsense\r\n\r\n" + purchase("bob"))
+
+    assert statuses(received) == [b"200", b"200", b"400"]
+    assert b'"code":"purchased"' in received
+    assert purchases_of(shown_sale) == ["ada"]
+
+
+def test_a_purchase_whose_body_turns_to_nonsense_is_refused_once(server: WebServer, shown_sale: Sale):
+    whole = chunked_purchase("ada")
+
+    received = answers(server, get() + whole[:-10], b"nonsense\r\n\r\n", purchase("bob"))
+
+    assert statuses(received) == [b"200", b"400"]
+    assert purchases_of(shown_sale) == []
+
+
+def test_a_body_that_turns_to_nonsense_after_its_answer_ends_the_connection(server: WebServer):
+    start = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    received = answers(server, start, b"nonsense\r\n\r\n", get())
+
+    assert statuses(received) == [b"200"]
+    assert not received.endswith(b"[still open]")
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize(
+    "headers", [f"X: {LONG}\r\n", f"{LONG}: x\r\n", "X: x\r\n" * 100, "X: x\r\n" * 12_000, f"X: {LONG * 3}\r\n"]
+)
+def test_a_head_that_is_too_large_is_refused(server: WebServer, headers: str, parts: int):
+    raw = get(headers)
+    size = len(raw) // parts + 1
+
+    received = answers(server, *(raw[start : start + size] for start in range(0, len(raw), size)))
+
+    assert statuses(received) == [b"431"]
+    assert b"connection: close\r\n" in received
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_head_that_is_just_not_too_large_is_read(server: WebServer, parts: int):
+    raw = get("Connection: close\r\n" + "X: x\r\n" * 97 + f"X: {'a' * 64_000}\r\n")
+    size = len(raw) // parts + 1
+
+    received = answers(server, *(raw[start : start + size] for start in range(0, len(raw), size)))
+
+    assert statuses(received) == [b"200"]
+
+
+def test_a_large_body_beside_a_head_in_pieces_is_none_of_its_bytes(server: WebServer):
+    body = b"x" * 200_000
+    head = f"POST /api/sale/purchase HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+
+    received = answers(server, head[:30], head[30:] + body + get()[:30], get("Connection: close\r\n")[30:])
+
+    assert statuses(received) == [b"413", b"200"]
+
+
+@pytest.mark.parametrize(
+    "rest", [b"2;" + b"a" * 400_000, b"0\r\n" + b"X: y\r\n" * 70_000, b"0\r\nX: " + b"a" * 400_000]
+)
+def test_framing_without_an_end_is_refused(server: WebServer, rest: bytes):
+    start = chunked_purchase("ada").partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+
+    received = answers(server, start, rest[:200_000], rest[200_000:])
+
+    assert statuses(received) == [b"431"]
+
+
+@pytest.mark.parametrize("cut", [b"", b"GET /health/li", purchase("bob")[:-3], chunked_purchase("bob")[:-3]])
+def test_who_has_nothing_more_to_send_still_gets_the_answers(server: WebServer, shown_sale: Sale, cut: bytes):
+    url = httpx.URL(server.url)
+    received = b""
+
+    with socket.create_connection((url.host, url.port or 80), timeout=5) as client:
+        # Linux keeps the bytes back for the packet that says that they were the last.
+        client.send(purchase("ada") + cut, getattr(socket, "MSG_MORE", 0))
+        client.shutdown(socket.SHUT_WR)
+        while part := client.recv(65536):
+            received += part
+
+    assert statuses(received) == [b"200"]
+    assert purchases_of(shown_sale) == ["ada"]
+
+
+def test_nonsense_leaves_no_line_in_the_log(server: WebServer):
+    before = server.log.read_text()
+
+    answers(server, b"nonsense\r\n\r\n")
+    answers(server, get("Connection: upgrade\r\nUpgrade: websocket\r\n"))
+    answers(server, get(f"X: {LONG}\r\n"))
+
+    assert server.log.read_text() == before
