@@ -2,6 +2,7 @@
 
 import unicodedata
 
+import idna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +24,26 @@ from sales.shoppers import LONGEST_USER_ID, InvalidShopper, normalise
         ("x" * 254, "x" * 254),
         ("\u00a0ada\u2003", "ada"),
         ("a\ufe0fd\u034fa\u115f\u3164\uffa0", "ada"),
+        ("ada@Bücher.Example", "ada@xn--bcher-kva.example"),
+        ("ada@BU\u0308CHER.example", "ada@xn--bcher-kva.example"),
+        ("ada@XN--bcher-kva.example", "ada@xn--bcher-kva.example"),
+        ("ada＠bücher．example", "ada@xn--bcher-kva.example"),
+        ("ada@sub\u3002example.com", "ada@sub.example.com"),
+        ("ada@gmail\uff61com", "ada@gmail.com"),
+        ("ada@exa\u3164mple.com", "ada@example.com"),
+        ("ada@straße.de", "ada@xn--strae-oqa.de"),
+        ("ADA@STRAẞE.DE", "ada@xn--strae-oqa.de"),
+        ("ada@STRASSE.de", "ada@strasse.de"),
+        ("ada@βόλος.com", "ada@xn--nxasmm1c.com"),
+        ("ada@ΒΌΛΟΣ.com", "ada@xn--nxasmq6b.com"),
+        ("Straße@Straße.de", "strasse@xn--strae-oqa.de"),
+        ("a@b@Ü", "a@b@xn--tda"),
+        ("ada@Exa\u1806mple.com", "ada@exa\u1806mple.com"),
+        ("ada@Aa--ß.de", "ada@aa--ß.de"),
+        ("Me @ Café", "me @ café"),
+        ("ada@ü \u3164", "ada@xn--tda"),
+        ("@Ü", "@ü"),
+        ("ü@", "ü@"),
     ],
 )
 def test_the_spelling(typed: str, spelling: str):
@@ -32,8 +53,9 @@ def test_the_spelling(typed: str, spelling: str):
 @pytest.mark.parametrize(
     ("typed", "reason"),
     [
-        (None, "There is no text"),
-        (5, "There is no text"),
+        (None, '"userId" is no text'),
+        (5, '"userId" is no text'),
+        (["ada"], '"userId" is no text'),
         ("", "empty"),
         (" \t\n", "empty"),
         ("x" * 255, "longer than 254"),
@@ -52,7 +74,10 @@ def test_what_names_nobody(typed: object, reason: str):
         normalise(typed)
 
 
-@given(st.text(max_size=300))
+ADDRESSES = st.from_regex(r"[aß@+. ]{0,3}[@＠].{0,12}", fullmatch=True) | st.text(max_size=60)
+
+
+@given(st.text(max_size=300) | ADDRESSES)
 def test_a_spelling_is_stable_short_and_visible(typed: str):
     try:
         spelling = normalise(typed)
@@ -65,7 +90,7 @@ def test_a_spelling_is_stable_short_and_visible(typed: str):
     assert spelling == spelling.strip() == unicodedata.normalize("NFKC", spelling)
 
 
-@given(st.text(max_size=60))
+@given(ADDRESSES)
 def test_case_width_and_composition_make_no_second_shopper(typed: str):
     try:
         spelling = normalise(typed)
@@ -73,5 +98,26 @@ def test_case_width_and_composition_make_no_second_shopper(typed: str):
         return
 
     nfd, nfkc = unicodedata.normalize("NFD", typed), unicodedata.normalize("NFKC", typed)
-    for other in (typed.casefold(), f"  {typed}\t", nfd, nfkc):
+    # In a domain they are no other case of "ss" and σ.
+    folded = typed if set("ßẞς") & set(nfkc) else typed.casefold()
+    for other in (folded, f"  {typed}\t", nfd, nfkc):
         assert normalise(other) == spelling
+
+
+LABELS = st.text("aßẞςΣéÜбñ語ıİﬁ\u3164-_1", min_size=1, max_size=5)
+
+
+@given(st.lists(LABELS, min_size=2, max_size=3), st.sampled_from([".", "．", "。", "｡"]))
+def test_all_spellings_of_a_domain_are_the_name_that_dns_has(labels: list[str], dot: str):
+    domain = dot.join(labels)
+    try:
+        expected = idna.encode(domain, uts46=True).decode()
+    except UnicodeError:
+        expected = ""
+
+    spelling = normalise(f"ada@{domain}")
+
+    if expected:
+        assert spelling == f"ada@{expected}"
+    else:
+        assert not (spelling.isascii() and set("ßẞς") & set(domain)), "it has become another's domain"

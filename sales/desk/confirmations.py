@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods
 
 from sales import cancelling, publishing, states, store
 from sales.clock import beside_utc
-from sales.desk import steps
+from sales.desk import mirroring, steps
 from sales.models import MOST_UNITS, Order, Sale
 
 LONGEST_EXTENSION_MINUTES = 366 * 24 * 60
@@ -90,7 +90,7 @@ def confirm(request: HttpRequest, model_admin: admin.ModelAdmin, sale_id: int, n
     except ValidationError as error:
         form.add_error(None, ValidationError(error.messages))
     context = {"state": state, "form": form, "changes": changes, "consequence": step.consequence}
-    return _page(request, model_admin, sale, step.verb, context)
+    return _page(request, model_admin, sale, step.verb, context, step.page)
 
 
 def _filled(request: HttpRequest, step: steps.Step) -> forms.Form:
@@ -102,8 +102,8 @@ def _filled(request: HttpRequest, step: steps.Step) -> forms.Form:
 
 def _take(request: HttpRequest, sale: Sale, step: steps.Step, values: dict[str, Any]) -> HttpResponse:
     changes = steps.take(sale, step, values, request.user)  # type: ignore[arg-type]
-    told = steps.mirror(sale)
-    return _back(request, sale, f"{sale} is {step.done} ({'; '.join(map(str, changes))}).", told)
+    told = mirroring.mirror(sale)
+    return _back(request, sale, f"{sale} is {step.done} ({'; '.join(map(str, changes))}).", told, step.page)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -120,7 +120,7 @@ def confirm_cancellation(request: HttpRequest, model_admin: admin.ModelAdmin, or
         if request.method == "POST" and form.is_valid():
             cancelling.cancel(order, request.user, **form.cleaned_data)  # type: ignore[arg-type]
             sentence = f"Order {order.order_id} of {order.user_id} is cancelled."
-            return _back(request, order, sentence, steps.enforce(order.sale))
+            return _back(request, order, sentence, mirroring.enforce(order.sale))
         changes = _changes(order)
     except cancelling.AlreadyCancelled:
         form = NothingToAsk({})
@@ -153,14 +153,19 @@ def _changes(order: Order) -> list[steps.Change]:
         is_purchase, standing = cancelling.is_purchase(order), publishing.standing(order.sale)
     except (store.RedisError, store.Unavailable):
         return changes
-    if is_purchase and standing.remaining_stock is not None:
+    if (is_purchase or order.sale.archived_at) and standing.remaining_stock is not None:
         then = max(0, int(standing.config["total_stock"]) - standing.sold + 1)
         changes.append(steps.Change("Units remaining", str(standing.remaining_stock), str(then)))
     return changes
 
 
 def _page(
-    request: HttpRequest, model_admin: admin.ModelAdmin, subject: Sale | Order, verb: str, context: dict[str, Any]
+    request: HttpRequest,
+    model_admin: admin.ModelAdmin,
+    subject: Sale | Order,
+    verb: str,
+    context: dict[str, Any],
+    page: str = "change",
 ) -> HttpResponse:
     context |= {
         **model_admin.admin_site.each_context(request),
@@ -168,17 +173,19 @@ def _page(
         "opts": model_admin.opts,
         "original": subject,
         "verb": verb,
-        "back_url": _own_page(subject),
+        "back_url": _page_of(subject, page),
     }
     return TemplateResponse(request, f"admin/sales/{model_admin.opts.model_name}/confirmation.html", context)
 
 
-def _back(request: HttpRequest, subject: Sale | Order, sentence: str, told: steps.Told) -> HttpResponse:
+def _back(
+    request: HttpRequest, subject: Sale | Order, sentence: str, told: mirroring.Told, page: str = "change"
+) -> HttpResponse:
     """Lead back to what was changed, with the sentence and what came of it in Redis."""
     level = messages.SUCCESS if told.is_in_force else messages.WARNING
     messages.add_message(request, level, f"{sentence} {told.sentence}")
-    return HttpResponseRedirect(_own_page(subject))
+    return HttpResponseRedirect(_page_of(subject, page))
 
 
-def _own_page(subject: Sale | Order) -> str:
-    return reverse(f"admin:sales_{subject._meta.model_name}_change", args=[subject.pk])
+def _page_of(subject: Sale | Order, page: str) -> str:
+    return reverse(f"admin:sales_{subject._meta.model_name}_{page}", args=[subject.pk])

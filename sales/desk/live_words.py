@@ -7,6 +7,7 @@ from sales.attempt_counts import Second
 from sales.histogram import Histogram, percentile_ms
 from sales.live import SMOOTH_SECONDS, Drift, Picture
 from sales.models import Sale
+from sales.workers import Workers
 
 SLOW_MS = 500
 WRITER_LATE_MS = 5_000
@@ -146,17 +147,23 @@ def _machine(sale: Sale, picture: Picture) -> list[Tile]:
         if stand.lag_ms > WRITER_LATE_MS
         else ""
     )
-    alive, expected = stand.workers
-    gone = f"{expected - alive} of {expected} silent: see the server's log" if alive < expected else ""
     used = stand.used_bytes / stand.most_bytes if stand.most_bytes else 0
     full = f"{used:.0%} full: purchases end when it is" if used > FULL else ""
     waiting = f"oldest {stand.lag_ms / 1000:.1f} s" if stand.backlog else "all orders are in SQL"
     return [
         Tile("backlog", "Waiting for SQL", number(stand.backlog), waiting, late),
         _drift(sale, stand.drift),
-        Tile("workers", "Web workers", number(alive), f"of {expected}", gone),
+        _workers(stand.workers),
         Tile("memory", "Redis memory", _bytes(stand.used_bytes), f"of {_bytes(stand.most_bytes)}", full),
     ]
+
+
+def _workers(workers: Workers | None) -> Tile:
+    if workers is None:
+        return Tile("workers", "Web workers", "?", "the server that hears of them is away")
+    alive, expected = workers
+    gone = f"{expected - alive} of {expected} silent: see the server's log" if alive < expected else ""
+    return Tile("workers", "Web workers", number(alive), f"of {expected}", gone)
 
 
 def _drift(sale: Sale, drift: Drift) -> Tile:

@@ -115,6 +115,8 @@ class OrderAdmin(ReadOnlyAdmin):
     @admin.display(description="Redis")
     def in_redis(self, order: Order) -> str:
         """Return whether Redis, which decided the purchase, still says the same."""
+        if order.sale.archived_at:
+            return "holds no purchases of this sale, which is archived: SQL does"
         try:
             is_purchase = cancelling.is_purchase(order)
         except store.RedisError:

@@ -13,16 +13,18 @@ from django.utils.html import format_html
 
 from sales import durability, publishing, states, store
 from sales.clock import beside_utc
-from sales.desk import confirmations, sale_form, steps
+from sales.desk import confirmations, mirroring, sale_form, steps
 from sales.desk.analytics_page import AnalyticsAdmin
+from sales.desk.invitations_page import InvitationsAdmin
 from sales.desk.live_page import LiveAdmin
+from sales.desk.partner_page import PartnerAdmin
 from sales.desk.preflight_page import PreflightAdmin
 from sales.desk.sale_form import SaleForm
 from sales.models import Sale
 
 
 @admin.register(Sale)
-class SaleAdmin(LiveAdmin, AnalyticsAdmin, PreflightAdmin):
+class SaleAdmin(LiveAdmin, AnalyticsAdmin, InvitationsAdmin, PreflightAdmin, PartnerAdmin):
     form = SaleForm
     list_display = ("name", "state", "sold", "remaining", "total_stock", "starts", "ends", "mirror")
     search_fields = ("name", "slug")
@@ -35,6 +37,7 @@ class SaleAdmin(LiveAdmin, AnalyticsAdmin, PreflightAdmin):
         ),
         ("How many", {"fields": ("total_stock",)}),
         ("When", {"fields": ("starts_at", "ends_at")}),
+        ("Who may buy", {"fields": ("identity", "one_mailbox")}),
         ("Shown to shoppers", {"fields": ("state", "mirror")}),
     )
 
@@ -133,7 +136,7 @@ class SaleAdmin(LiveAdmin, AnalyticsAdmin, PreflightAdmin):
         return False
 
     def _mirror(self, request: HttpRequest, sale: Sale) -> None:
-        told = steps.mirror(sale)
+        told = mirroring.mirror(sale)
         self.message_user(
             request, f"{sale}: {told.sentence}", messages.SUCCESS if told.is_in_force else messages.WARNING
         )

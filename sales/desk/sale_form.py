@@ -13,11 +13,11 @@ from django.utils import timezone
 from sales import pictures
 from sales.clock import beside_utc
 from sales.desk.steps import Change, described
-from sales.models import MOST_UNITS, Sale
+from sales.models import MOST_UNITS, Identity, Sale
 from sales.states import now, standing_of
 
 # What a copy of a sale has in common with it.
-COPIED = ("name", "description", "display_price", "currency", "total_stock")
+COPIED = ("name", "description", "display_price", "currency", "total_stock", "identity", "one_mailbox")
 
 
 class SaleForm(forms.ModelForm):
@@ -31,6 +31,15 @@ class SaleForm(forms.ModelForm):
             "name": "As shoppers read it.",
             "description": "A few sentences under the name.",
             "display_price": "Shown under the name; nothing is charged here. Without one, none is shown.",
+            "identity": (
+                "Everybody: who types a name gets a unit for that name, and anybody can ask whether a name has bought. "
+                "Otherwise shoppers first prove an e-mail address, by a code in a mail; or a partner’s own site "
+                "vouches for its users: see “Partner” on top of this page."
+            ),
+            "one_mailbox": (
+                "One unit for ada@example.com, ada+2@example.com and so on together; at Gmail dots do not count, "
+                "either. This is fixed once a unit is sold."
+            ),
         }
         error_messages = {
             "name": {"required": "Say what is sold."},
@@ -77,6 +86,7 @@ class SaleForm(forms.ModelForm):
         super().clean()
         if self.instance.pk:
             self._keep_what_others_changed()
+            self._keep_what_is_archived()
             self._keep_what_is_sold()
         starts_at, ends_at = self.cleaned_data.get("starts_at"), self.cleaned_data.get("ends_at")
         if "ends_at" in self.changed_data and starts_at and ends_at and starts_at < ends_at <= now():
@@ -86,6 +96,13 @@ class SaleForm(forms.ModelForm):
     def save(self, commit: bool = True) -> Sale:
         self.instance.renditions = self.renditions
         return super().save(commit)
+
+    def _keep_what_is_archived(self) -> None:
+        """Refuse what would have an archived sale sell again, or know its shoppers by other names."""
+        for name in ("total_stock", "starts_at", "ends_at", "identity", "one_mailbox"):
+            typed = self.cleaned_data.get(name, self.initial.get(name))
+            if self.instance.archived_at and _text(typed) != _text(self.initial.get(name)):
+                self.add_error(name, f"This sale is archived: run manage.py restore_sale {self.instance.slug} first.")
 
     def _keep_what_is_sold(self) -> None:
         """Refuse a total below the units sold, and another price than receipts show."""
@@ -97,6 +114,32 @@ class SaleForm(forms.ModelForm):
             price = Sale.objects.get(pk=self.instance.pk).price_text() or "no price"
             words = f"{receipts} units are sold already: keep {price}, or make a sale of its own."
             self.add_error("display_price", words)
+        self._keep_who_has_bought(receipts)
+
+    def _keep_who_has_bought(self, receipts: int) -> None:
+        """Refuse what would let somebody buy twice, or show everybody who has bought."""
+        if self._is_new("one_mailbox") and receipts:
+            words = (
+                f"{receipts} units are sold already: leave this as it is. Buyers are known by the names of then, and "
+                "under another name some could buy once more."
+            )
+            self.add_error("one_mailbox", words)
+        elif self._is_new("one_mailbox") and self._is_selling():
+            self.add_error("one_mailbox", "The sale may sell a unit at any moment. Pause it, then change this.")
+        if self._is_new("identity") and self.cleaned_data["identity"] == Identity.OPEN and receipts:
+            words = (
+                f"{receipts} units are sold already to shoppers who have proven who they are. In an open sale anybody "
+                "could ask whether they have bought: make another sale for everybody."
+            )
+            self.add_error("identity", words)
+
+    def _is_new(self, name: str) -> bool:
+        """Return whether a value was typed that differs from the saved one."""
+        return name in self.cleaned_data and self.cleaned_data[name] != self.initial.get(name)
+
+    def _is_selling(self) -> bool:
+        saved = Sale.objects.get(pk=self.instance.pk)
+        return saved.published and not saved.paused and saved.starts_at <= now() < saved.ends_at
 
     def changes(self) -> list[Change]:
         """Return what was typed that differs from what was saved."""

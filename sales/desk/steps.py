@@ -1,5 +1,5 @@
 """What an operator does to a running sale, in steps. Each changes SQL under the sale's lock, is noted in its history,
-and is mirrored at once: none can oversell, because Redis computes the stock from what is sold."""
+and `mirroring` has Redis take it at once: none can oversell, because Redis computes the stock from what is sold."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -9,17 +9,16 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 
-from sales import cancelling, publishing, store
+from sales import archiving, publishing, store
 from sales.clock import beside_utc
-from sales.models import Sale
+from sales.models import Identity, Sale
 from sales.states import now
 
-NOT_IN_FORCE = (
-    "It is saved, but not in force: Redis cannot be reached. Nothing is sold until it is back; should only this server "
-    "have lost it, shoppers have the sale as it was. You need not repeat this: it takes effect when Redis is back. "
-    "See then that “Mirror” says “in Redis”."
-)
-_FLAGS = {"paused": ("selling", "paused"), "published": ("hidden from shoppers", "shown to shoppers")}
+_FLAGS = {
+    "paused": ("selling", "paused"),
+    "published": ("hidden from shoppers", "shown to shoppers"),
+    "one_mailbox": ("each address is a person", "each mailbox is a person"),
+}
 
 
 class Refused(Exception):
@@ -38,13 +37,15 @@ class Change(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One thing to do to a sale. `change` returns the fields' new values, and raises Refused."""
+    """One thing to do to a sale. `change` returns the fields' new values, and raises Refused. `page` is the one of the
+    admin's pages of the sale that it belongs to."""
 
     name: str
     verb: str
     done: str
     consequence: str
     change: Callable[..., dict[str, Any]]
+    page: str = "change"
 
 
 def _publish(sale: Sale, at: datetime) -> dict[str, Any]:
@@ -95,6 +96,20 @@ def _add_stock(sale: Sale, at: datetime, *, units: int) -> dict[str, Any]:
     return {"total_stock": sale.total_stock + units}
 
 
+def _archive(sale: Sale, at: datetime) -> dict[str, Any]:
+    if sale.archived_at:
+        raise Refused("This sale is archived already.")
+    if sale.ends_at > at:
+        raise Refused(f"This sale ends on {beside_utc(sale.ends_at)}. Archive it after that.")
+    if not sale.first_published_at:
+        raise Refused("This sale was never published: there is nothing to archive.")
+    return {"archived_at": at}
+
+
+def _renew_key(sale: Sale, at: datetime) -> dict[str, Any]:
+    return {"key_number": sale.key_number + 1}
+
+
 STEPS = {
     step.name: step
     for step in (
@@ -129,18 +144,45 @@ STEPS = {
             "Its page and its API answer as if there were no such sale. Who has bought keeps it.",
             _unpublish,
         ),
+        Step(
+            "archive",
+            "Archive",
+            "archived",
+            "SQL alone keeps its purchases, and Redis has the memory back. Page, receipts and lookups keep working, "
+            "and orders can be cancelled. To extend it again, manage.py restore_sale gives everything back.",
+            _archive,
+        ),
+        Step(
+            "new-key",
+            "Make a new key",
+            "given a new key",
+            "Whatever the partner has signed with the key of now is refused within a second, also of shoppers who have "
+            "come from its pages already. Who has bought keeps it. Copy the new key to the partner then.",
+            _renew_key,
+            "partner",
+        ),
     )
 }
+
+# What also makes sense of an archived sale.
+_OF_ARCHIVES = ("archive", "unpublish", "new-key")
 
 
 def offered(sale: Sale, at: datetime) -> list[Step]:
     """Return the steps that make sense as the sale is at that moment, in the order of the buttons."""
-    if not sale.published:
-        return [STEPS["publish"]]
+    if sale.archived_at:
+        return [STEPS["unpublish"]] if sale.published else []
     has_ended = sale.ends_at <= at
+    if not sale.published:
+        return [STEPS[name] for name in ("publish", *_archiving(sale, has_ended))]
     pausing = [] if has_ended and not sale.paused else ["resume" if sale.paused else "pause"]
     ending = ["end"] if sale.starts_at < at < sale.ends_at else []
-    return [STEPS[name] for name in (*pausing, "extend", "add-stock", *ending, "unpublish")]
+    names = *pausing, "extend", "add-stock", *ending, "unpublish", *_archiving(sale, has_ended)
+    return [STEPS[name] for name in names]
+
+
+def _archiving(sale: Sale, has_ended: bool) -> list[str]:
+    return ["archive"] if has_ended and sale.first_published_at else []
 
 
 def plan(sale: Sale, step: Step, values: dict[str, Any]) -> list[Change]:
@@ -148,6 +190,8 @@ def plan(sale: Sale, step: Step, values: dict[str, Any]) -> list[Change]:
 
     Raises Refused, and django.core.exceptions.ValidationError for a value that no sale can have.
     """
+    if sale.archived_at and step.name not in _OF_ARCHIVES:
+        raise Refused(f"This sale is archived. Run manage.py restore_sale {sale.slug} first: it gives everything back.")
     new_values = step.change(sale, now(), **values)
     changes = []
     for name, new in new_values.items():
@@ -158,59 +202,42 @@ def plan(sale: Sale, step: Step, values: dict[str, Any]) -> list[Change]:
 
 
 def take(sale: Sale, step: Step, values: dict[str, Any], user: AbstractBaseUser) -> list[Change]:
-    """Take the step and return what it changed; `mirror` then tells Redis.
+    """Take the step and return what it changed; `mirroring` then tells Redis.
 
     It is computed from the sale as it is under its lock: of two operators at the same time both take effect.
     Raises as `plan`, and nothing is changed then.
     """
+    if step.name == "archive":
+        return _take_archive(sale, step, user)
     with transaction.atomic():
         publishing.lock(sale)
         before = {field.name: getattr(sale, field.name) for field in Sale._meta.fields}
         changes = plan(sale, step, values)
         sale.mirror_due = True
         sale.save(update_fields=[name for name, value in before.items() if getattr(sale, name) != value])
-        message = f"{step.verb}. {'; '.join(map(str, changes))}."
-        LogEntry.objects.log_actions(user.pk, [sale], CHANGE, message, single_object=True)
+        _log(sale, step, changes, user)
     return changes
 
 
-class Told(NamedTuple):
-    """What came of mirroring a sale: whether it is in force, and the sentence for the operator."""
-
-    is_in_force: bool
-    sentence: str
-
-
-def mirror(sale: Sale) -> Told:
-    """Mirror the sale as SQL has it, and return what to tell the operator. Safe to repeat.
-
-    What Redis does not take now, the order writer gives it as soon as it can.
-    """
+def _take_archive(sale: Sale, step: Step, user: AbstractBaseUser) -> list[Change]:
+    """Take the step that is more than new values: it proves that SQL has everything, and has Redis let go."""
+    changes = plan(sale, step, {})
     try:
-        standing = publishing.publish(sale)
-    except store.Unavailable:
-        return Told(False, NOT_IN_FORCE)
-    except publishing.NotPublished as reason:
-        if isinstance(reason, publishing.BelowSold):  # sold since it was checked: SQL keeps what is in force
-            publishing.keep_total_in_force(sale, reason)
-        return Told(False, f"Shoppers see the sale as it was: {reason}")
-    if not sale.published:
-        return Told(True, "It is hidden from shoppers.")
-    return Told(True, f"It is in force: {standing.sold} sold, {standing.remaining_stock} remaining.")
+        archiving.archive(sale, note=lambda archived: _log(archived, step, changes, user))
+    except archiving.Refused as reason:
+        raise Refused(str(reason)) from None
+    except store.RedisError as error:
+        raise Refused(f"Redis failed: {error}. When that is mended, archive it again.") from None
+    except (store.Unavailable, publishing.NotPublished):
+        sale.refresh_from_db()
+        if not sale.archived_at:
+            raise Refused("Redis cannot be reached. When it is back, archive the sale again.") from None
+    return changes
 
 
-def enforce(sale: Sale) -> Told:
-    """Have Redis take the sale's cancellations, and return what to tell the operator. Safe to repeat, as `mirror`."""
-    try:
-        cancelling.enforce(sale)
-        standing = publishing.standing(sale)
-    except (store.Unavailable, publishing.Lost) as reason:
-        why = "Redis cannot be reached." if isinstance(reason, store.Unavailable) else str(reason)
-        return Told(
-            False,
-            f"It is saved, but not in force: {why} You need not repeat this: it takes effect when that is mended.",
-        )
-    return Told(True, f"It is in force: {standing.sold} sold, {standing.remaining_stock} remaining.")
+def _log(sale: Sale, step: Step, changes: list[Change], user: AbstractBaseUser) -> None:
+    message = f"{step.verb}. {'; '.join(map(str, changes))}."
+    LogEntry.objects.log_actions(user.pk, [sale], CHANGE, message, single_object=True)
 
 
 def _label(name: str) -> str:
@@ -224,5 +251,7 @@ def described(name: str, value: Any) -> str:
         return beside_utc(value)
     if name in _FLAGS:
         return _FLAGS[name][value]
+    if name == "identity":
+        return str(Identity(value).label)
     # A picture that the form takes away is False.
     return "empty" if value is None or value is False or value == "" else str(value)

@@ -5,34 +5,38 @@ import { send } from "./network.js";
 const GIVE_UP_AFTER_MS = 8_000;
 const AGAIN_AFTER_MS = 3_000;
 
-// `apply` gets each status; one that was asked for comes with the page's times at which it was asked for and heard.
-// `lost` is called when there is none. Nothing happens while the page is hidden. Returns a function that asks at once.
-export function follow(api, apply, lost) {
+// `apply` gets each status; one of this moment, which is asked for while `needsTime` says so, comes with the page's times at
+// which it was asked for and heard. `lost` is called when there is none. Nothing happens while the page is hidden. Returns
+// a function that asks at once.
+export function follow(api, needsTime, apply, lost) {
   let timer = null;
-  let isAsking = false;
+  let asking = null; // the question whose answer counts: an older one's may have waited here while the computer slept
   let isUnanswered = true; // events come without the time that they took: the clock needs one answer
   let events = null;
 
   async function ask() {
     clearTimeout(timer);
-    if (isAsking) return;
-    isAsking = true;
+    const mine = (asking = Symbol("question"));
     let waitMs = AGAIN_AFTER_MS;
     try {
+      // Any other answer may be a copy, of the browser's or of a cache in between, with an old serverTime.
+      const isFresh = needsTime();
       const askedAt = performance.now();
-      // A revalidated answer would be the old one, with an old serverTime.
-      const response = await send(`${api}/status`, GIVE_UP_AFTER_MS, { cache: "no-store" });
+      const response = await send(`${api}/status${isFresh ? "?fresh=1" : ""}`, GIVE_UP_AFTER_MS);
       const heardAt = performance.now();
       if (!response.ok) throw new Error(response.statusText);
       const status = await response.json();
-      apply(status, askedAt, heardAt);
+      if (asking !== mine) return;
+      if (isFresh) apply(status, askedAt, heardAt);
+      else apply(status);
       isUnanswered = false;
       waitMs = status.pollAfterMs;
     } catch {
+      if (asking !== mine) return;
       isUnanswered = true;
       lost();
     }
-    isAsking = false;
+    asking = null;
     // Pages that opened together must not ask together.
     if (!document.hidden && (isUnanswered || !isListening())) timer = setTimeout(ask, waitMs * (1 + Math.random() * 0.2));
   }
@@ -45,7 +49,7 @@ export function follow(api, apply, lost) {
     events.addEventListener("status", (event) => apply(JSON.parse(event.data)));
     events.addEventListener("unavailable", lost);
     // The browser connects again by itself, unless the shop has no room for one who listens. Until then the page asks.
-    events.addEventListener("error", ask);
+    events.addEventListener("error", () => asking ?? ask());
   }
 
   function begin() {

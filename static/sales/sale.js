@@ -5,6 +5,7 @@ import { attempt } from "./attempts.js";
 import * as clock from "./clock.js";
 import { duration, fill, moment, number } from "./formats.js";
 import { follow } from "./news.js";
+import { tellWho } from "./who.js";
 import { setText, words } from "./words.js";
 
 const element = (id) => document.getElementById(id);
@@ -111,22 +112,23 @@ function again(body) {
 
 element("buy").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const name = element("user-id");
+  const name = element("user-id"); // a sale that asks who you are has none
   if (shown.isBusy || shown.status !== "active") return;
   shown.isBusy = true;
   answer.hidden = true;
   show();
-  const body = await attempt(`${api}/purchase`, name.value, again);
+  const body = await attempt(`${api}/purchase`, name?.value ?? "", again);
   shown.isBusy = false;
   if (typeof body.remainingStock === "number") showStock(body.remainingStock);
   if (["sold_out", "paused", "ended"].includes(body.code)) shown.status = body.code;
-  name.setAttribute("aria-invalid", String(body.code === "invalid_request"));
+  name?.setAttribute("aria-invalid", String(body.code === "invalid_request"));
   showAnswer(body);
   show();
 });
 
+if (element("who")) tellWho(element("who"), api);
 button.disabled = false; // aria-disabled from here on: the button keeps the keyboard's focus whatever it says
-const askNow = follow(api, apply, () => setText(element("offline"), words.offline));
+const askNow = follow(api, clock.needsAnswer, apply, () => setText(element("offline"), words.offline));
 show();
 setInterval(() => {
   if (clock.hasJumped()) askNow();

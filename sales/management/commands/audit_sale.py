@@ -2,13 +2,17 @@
 
 import json
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
+from flashsale.redaction import escaped, shown
 from sales import store
-from sales.audit import ADVICE, Audit, audit, repair
+from sales.audit import audit, repair
+from sales.clock import from_redis, to_ms
+from sales.drift import ADVICE, Audit
 from sales.management.arguments import sale_of
 from sales.models import Sale
 
@@ -26,8 +30,9 @@ class Command(BaseCommand):
         try:
             repairs = {sale.slug: repair(sale) for sale in sales} if options["repair"] else {}
             audits = [audit(sale) for sale in sales]
+            _note(sales, audits)
         except (store.Unavailable, store.RedisError, DatabaseError) as error:
-            raise CommandError(f"{error}: nothing is proven. When that is mended, run this again.") from None
+            raise CommandError(f"{shown(error)}: nothing is proven. When that is mended, run this again.") from None
         if options["json"]:
             reports = [result.as_json() | {"repaired": repairs.get(result.slug, [])} for result in audits]
             self.stdout.write(json.dumps(reports, indent=2))
@@ -39,6 +44,13 @@ class Command(BaseCommand):
             raise SystemExit(1)
 
 
+def _note(sales: Sequence[Sale], audits: Sequence[Audit]) -> None:
+    """Let the metrics know when the sales were audited, and of how many kinds of drift. Raises store.RedisError."""
+    now_ms = to_ms(from_redis(store.client().time()))
+    for sale, result in zip(sales, audits, strict=True):
+        store.client().hset(store.AUDITS, sale.id, f"{now_ms} {len(result.drift)}")
+
+
 def _text(result: Audit) -> str:
     lines = [
         f"{result.slug}: {'DRIFT' if result.drift else 'no drift'}",
@@ -46,5 +58,5 @@ def _text(result: Audit) -> str:
         f"stream {result.stream}, orders {result.orders}, cancelled {result.cancelled}",
     ]
     for kind, examples in result.drift.items():
-        lines += [f"  {kind.replace('_', ' ')}: {', '.join(examples)}", f"    {ADVICE[kind]}"]
+        lines += [f"  {kind.replace('_', ' ')}: {escaped(', '.join(examples))}", f"    {ADVICE[kind]}"]
     return "\n".join(lines)

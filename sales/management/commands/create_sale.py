@@ -10,9 +10,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from flashsale.redaction import shown
 from sales import publishing, store
 from sales.clock import iso, to_ms
-from sales.models import Sale, unused_slug
+from sales.models import Identity, Sale, unused_slug
 
 OPEN_FOR = timedelta(days=7)
 
@@ -26,6 +27,13 @@ class Command(BaseCommand):
         parser.add_argument("--slug", help="the sale's address; made from the name when left out")
         parser.add_argument("--starts", metavar="ISO", type=_moment, help="like 2026-02-14T10:00:00Z; UTC without zone")
         parser.add_argument("--ends", metavar="ISO", type=_moment, help="likewise; default 7 days after the start")
+        parser.add_argument(
+            "--identity",
+            choices=Identity.values,
+            default=Identity.OPEN,
+            help="what proves who a shopper is; default open",
+        )
+        parser.add_argument("--one-mailbox", action="store_true", help="one mailbox, one person, whatever its spelling")
 
     def handle(self, *args: Any, **options: Any) -> None:
         starts_at = options["starts"] or timezone.now()
@@ -35,6 +43,8 @@ class Command(BaseCommand):
             total_stock=options["stock"],
             starts_at=starts_at,
             ends_at=options["ends"] or starts_at + OPEN_FOR,
+            identity=options["identity"],
+            one_mailbox=options["one_mailbox"],
         )
         try:
             sale.full_clean()
@@ -46,7 +56,7 @@ class Command(BaseCommand):
             standing = publishing.publish(sale)
         except store.Unavailable as error:
             raise CommandError(
-                f"{sale.slug} is saved, but not published: Redis cannot be reached ({error}). "
+                f"{sale.slug} is saved, but not published: Redis cannot be reached ({shown(error)}). "
                 "Start it, then run manage.py publish_sales."
             ) from None
         except publishing.NotPublished as error:
@@ -59,6 +69,7 @@ class Command(BaseCommand):
                     "productName": sale.name,
                     "totalStock": sale.total_stock,
                     "remainingStock": standing.remaining_stock,
+                    "identity": sale.identity,
                     "startTime": iso(to_ms(sale.starts_at)),
                     "endTime": iso(to_ms(sale.ends_at)),
                     "path": sale.get_absolute_url(),

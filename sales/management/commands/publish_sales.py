@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from flashsale.redaction import shown
 from sales import publishing, store
 
 
@@ -14,7 +15,7 @@ class Command(BaseCommand):
         try:
             results = publishing.publish_all()
         except store.Unavailable as error:
-            raise CommandError(f"Redis cannot be reached ({error}). Start it, then run this again.") from None
+            raise CommandError(f"Redis cannot be reached ({shown(error)}). Start it, then run this again.") from None
         refusals = [f"{sale.slug}: {result}" for sale, result in results if isinstance(result, publishing.NotPublished)]
         self.stdout.write(f"{len(results) - len(refusals)} of {len(results)} sales are in Redis.")
         if refusals:

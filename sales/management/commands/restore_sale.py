@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
+from flashsale.redaction import shown
 from sales import store
 from sales.management.arguments import sale_of
 from sales.restoring import restore
@@ -21,8 +22,8 @@ class Command(BaseCommand):
         sale = sale_of(slug)
         try:
             done = restore(sale)
-        except (store.RedisError, DatabaseError) as error:
-            raise CommandError(f"{slug} is still closed: {error}. When that is mended, run this again.") from None
+        except (store.RedisError, store.Unavailable, DatabaseError) as error:
+            raise CommandError(f"{slug} is still closed: {shown(error)}. When that is mended, run it again.") from None
         self.stdout.write(
             f"{slug}: Redis knew {done.purchases_found} purchases, SQL knows {done.orders_in_sql} orders.\n"
             f"  written from the stream to SQL: {done.stream_entries_written}\n"

@@ -4,14 +4,16 @@ import logging
 import signal
 import time
 from argparse import ArgumentParser
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from threading import Thread
 from types import FrameType
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, close_old_connections, connection
 
-from sales import attempt_counts, cancelling, orders, publishing, store
+from flashsale.redaction import shown
+from sales import attempt_counts, cancelling, invited_mirror, orders, publishing, store
 
 RETRY_SECONDS = 0.5
 IDLE_SECONDS = 0.2
@@ -33,6 +35,7 @@ class Command(BaseCommand):
             return
         self.is_stopping = False
         self.tidied_at = 0.0
+        self.mirroring = Thread()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         self._run(consumer)
@@ -45,7 +48,7 @@ class Command(BaseCommand):
             attempt_counts.store_counts()
         except (store.RedisError, DatabaseError) as error:
             raise CommandError(
-                f"{written} orders were written, then: {error}. Run it again; nothing is lost."
+                f"{written} orders were written, then: {shown(error)}. Run it again; nothing is lost."
             ) from None
         return written
 
@@ -53,8 +56,10 @@ class Command(BaseCommand):
         is_failing = False
         while not self.is_stopping:
             try:
-                stored = orders.run_once(consumer)
-                self._tidy()
+                try:
+                    stored = orders.run_once(consumer)
+                finally:
+                    self._tidy()
             except (store.RedisError, store.Unavailable, DatabaseError) as error:
                 if not is_failing:
                     log.warning("orders wait in Redis until this ends: %s", error)
@@ -72,11 +77,26 @@ class Command(BaseCommand):
 
     def _tidy(self) -> None:
         if time.monotonic() - self.tidied_at > TIDY_EVERY_SECONDS:
-            orders.tidy()
-            attempt_counts.store_counts()
-            publishing.catch_up()
-            cancelling.catch_up()
             self.tidied_at = time.monotonic()
+            with ExitStack() as steps:  # each is done, also where one fails for a server of several
+                steps.callback(self._mirror_lists)
+                for step in (cancelling.catch_up, publishing.catch_up, attempt_counts.store_counts, orders.tidy):
+                    steps.callback(step)
+
+    def _mirror_lists(self) -> None:
+        """Mirror lists of invited shoppers where that is due. It takes seconds, in which orders are to be written."""
+        if invited_mirror.is_due() and not self.mirroring.is_alive():
+            self.mirroring = Thread(target=_catch_up_with_lists, daemon=True)
+            self.mirroring.start()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.is_stopping = True
+
+
+def _catch_up_with_lists() -> None:
+    try:
+        invited_mirror.catch_up()
+    except (store.Unavailable, DatabaseError) as error:
+        log.warning("lists of invited shoppers wait until this ends: %s", shown(error))
+    finally:
+        connection.close()

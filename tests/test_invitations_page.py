@@ -1,0 +1,325 @@
+"""The page of a sale's invitations in the admin, and large uploads on their way to it."""
+
+import socket
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from io import BytesIO
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.test import Client
+from playwright.sync_api import expect
+
+from flashsale import uploads
+from sales import invitations, invited_mirror, store
+from sales.models import Sale
+from tests.conftest import MakeSale
+from tests.servers import RedisServer, WebServer, free_port
+from tests.test_accessibility import violations
+from tests.test_desk_browser import PHONE, OpenDesk, open_desk, own_desk  # noqa: F401 (fixtures)
+from tests.test_roles import member
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("static_files")]
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invited_mirror, "SETTLES_SECONDS", 0)
+
+
+@pytest.fixture
+def sale(make_sale: MakeSale) -> Sale:
+    """A sale to which ada and bob are invited."""
+    sale = make_sale(identity="invited")
+    invitations.add(sale, ["ada@example.com", "bob@example.com"])
+    invited_mirror.mirror(sale)
+    return sale
+
+
+def address(sale: Sale) -> str:
+    return f"/admin/sales/sale/{sale.pk}/invitations/"
+
+
+def text(response: object) -> str:
+    return " ".join(response.content.decode().split())  # type: ignore[attr-defined]
+
+
+def upload(client: Client, sale: Sale, content: bytes, mode: str = "add") -> str:
+    """Upload a file, and return the page that comes of it."""
+    file = BytesIO(content)
+    file.name = "list.csv"
+    return text(client.post(address(sale), {"step": "upload", "mode": mode, "file": file}, follow=True))
+
+
+def listed(sale: Sale) -> list[str]:
+    return sorted(Sale.objects.get(pk=sale.pk).invited().values_list("user_id", flat=True))
+
+
+def test_an_operator_adds_a_file_to_the_list(sale: Sale):
+    page = upload(member("operator"), sale, b"\xef\xbb\xbfemail\r\nbob@example.com\r\nCYD@example.com\r\n")
+
+    assert "1 added, 1 were on the list already; 3 are invited. It is in force." in page
+    assert listed(sale) == ["ada@example.com", "bob@example.com", "cyd@example.com"]
+    assert invited_mirror.look(sale).members == 3
+    assert LogEntry.objects.get().change_message == "Invitations. Addresses added. Invited: 2 → 3."
+
+
+def test_an_operator_replaces_the_list(sale: Sale):
+    page = upload(member("operator"), sale, b"cyd@example.com", "replace")
+
+    assert "1 added, 0 were on the list already; 1 are invited." in page
+    assert listed(sale) == ["cyd@example.com"]
+    assert sale.invitations.count() == 1
+
+
+def test_a_file_with_bad_lines_changes_nothing_and_the_page_names_them(sale: Sale):
+    page = upload(member("operator"), sale, b"cyd@example.com\nd\x07d\n" + b"e" * 300 + b"\n", "replace")
+
+    assert "2 lines name nobody, so nothing was changed." in page
+    assert '<th scope="row">2</th> <td>The name has a control' in page
+    assert '<th scope="row">3</th> <td>The name is longer than 254' in page
+    assert listed(sale) == ["ada@example.com", "bob@example.com"]
+
+
+def test_a_quote_that_does_not_end_puts_nobody_in_the_place_of_the_list(sale: Sale):
+    rows = "".join(f"u{number}@example.com,U\n" for number in range(500))
+
+    page = upload(member("operator"), sale, f'email,name\nada@example.com,"Ada\n{rows}'.encode(), "replace")
+
+    assert "1 line names nobody, so nothing was changed." in page
+    assert '<th scope="row">2</th> <td>A quotation mark is open where the line ends.' in page
+    assert listed(sale) == ["ada@example.com", "bob@example.com"]
+
+
+def test_the_answer_counts_names_that_are_no_addresses(sale: Sale):
+    page = upload(member("operator"), sale, b"# VIPs\ncyd@example.com\n<i>dan\n")
+
+    assert "2 added, 0 were on the list already; 4 are invited. It is in force." in page
+    assert '<li class="warning">1 of those in the file is no e-mail address, “&lt;i&gt;dan”: it is only good' in page
+    assert "1 line that begins with “#” was left out." in page
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "The file is empty."), ("ada".encode("utf-16"), "CSV UTF-8"), (b"a,b\nc,d\n", "none is called “email”")],
+)
+def test_a_file_that_is_no_list_is_refused_with_what_to_do(sale: Sale, content: bytes, words: str):
+    assert words in upload(member("operator"), sale, content)
+
+
+def test_somebody_is_looked_up_and_taken_off_the_list(sale: Sale):
+    client = member("operator")
+
+    found, missing = (
+        text(client.get(address(sale), {"who": who})) for who in (" ADA@example.com", "<b>eve@example.com</b>")
+    )
+    removed = text(client.post(address(sale), {"step": "remove", "who": "ada@example.com"}, follow=True))
+
+    assert "ada@example.com is on the list." in found
+    assert "&lt;b&gt;eve@example.com&lt;/b&gt; is not on the list." in missing
+    assert "Taken off the list: ada@example.com. It is in force." in removed
+    assert listed(sale) == ["bob@example.com"]
+
+
+def test_the_list_is_emptied_once_that_is_confirmed(sale: Sale):
+    client = member("operator")
+
+    asked = text(client.get(address(sale), {"empty": ""}))
+    before = listed(sale)
+    emptied = text(client.post(address(sale), {"step": "empty"}, follow=True))
+
+    assert "Empty the list?" in asked
+    assert len(before) == 2
+    assert "The list is empty: nobody is invited. It is in force." in emptied
+    assert listed(sale) == []
+
+
+def test_a_viewer_sees_how_many_are_invited_and_no_more(sale: Sale):
+    client = member("viewer")
+
+    page = text(client.get(address(sale), {"who": "ada@example.com"}))
+    statuses = [client.post(address(sale), {"step": step}).status_code for step in ("upload", "remove", "empty")]
+
+    assert "<strong>2</strong> shoppers are invited." in page
+    assert "is on the list" not in page
+    assert "<form method" not in page
+    assert statuses == [403] * 3
+    assert len(listed(sale)) == 2
+
+
+def test_who_is_nobody_here_sees_nothing(sale: Sale):
+    nobody = Client()
+    nobody.force_login(User.objects.create_user("nobody", is_staff=True))
+
+    assert nobody.get(address(sale)).status_code == 403
+    assert Client().get(address(sale)).status_code == 302
+
+
+def test_the_page_is_one_click_from_a_sale_that_has_a_list(sale: Sale, make_sale: MakeSale):
+    client = member("viewer")
+    others = [make_sale(name="open"), make_sale(name="verified", identity="verified")]
+
+    pages = [text(client.get(f"/admin/sales/sale/{one.pk}/change/")) for one in (sale, *others)]
+
+    assert [address(one) in page for one, page in zip((sale, *others), pages, strict=True)] == [True, False, False]
+
+
+def test_the_page_tells_what_is_in_force(sale: Sale, redis_server: RedisServer):
+    client = member("operator")
+    current = text(client.get(address(sale)))
+    invitations.add(sale, ["cyd"])
+    outdated = text(client.get(address(sale)))
+    store.client().delete(store.key(sale.id, "invited"))
+    lost = text(client.get(address(sale)))
+    Sale.objects.update(identity="open")
+
+    assert "The list is in force." in current
+    assert "The list before this one is in force" in outdated
+    assert "sells nothing until it does" in lost
+    assert "Nobody is asked for an invitation" in text(client.get(address(sale)))
+
+
+def test_while_redis_is_away_the_list_is_saved_and_the_page_says_so(sale: Sale, redis_server: RedisServer):
+    client = member("operator")
+    redis_server.stop()
+    try:
+        page = upload(client, sale, b"cyd@example.com")
+    finally:
+        redis_server.start()
+
+    assert "It is saved, but Redis has not taken it yet" in page
+    assert Sale.objects.get().list_due
+    assert len(listed(sale)) == 3
+
+
+# On the way through the web server.
+
+
+@pytest.fixture
+def own_server(transactional_db: None) -> Iterator[WebServer]:
+    """One worker, so that its slots and its memory are those that are asked, and which has seen no other test: it keeps
+    the numbers by which the history names things."""
+    with WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"}) as server:
+        yield server
+
+
+@pytest.fixture
+def signed_in(own_server: WebServer) -> Iterator[httpx.Client]:
+    client = Client()
+    client.force_login(User.objects.create_superuser("olga"))
+    cookies = {"sessionid": client.cookies["sessionid"].value, "csrftoken": "x" * 32}
+    headers = {"X-CSRFToken": "x" * 32}
+    with httpx.Client(base_url=own_server.url, cookies=cookies, headers=headers, timeout=120) as http:
+        yield http
+
+
+def send(http: httpx.Client, sale: Sale, content: bytes) -> httpx.Response:
+    return http.post(
+        address(sale), data={"step": "upload", "mode": "add"}, files={"file": ("list.csv", content, "text/csv")}
+    )
+
+
+def memory_bytes(server: WebServer) -> int:
+    assert server.popen
+    return max(child.memory_info().rss for child in psutil.Process(server.popen.pid).children())
+
+
+def test_a_file_larger_than_any_form_arrives_and_takes_no_memory(
+    signed_in: httpx.Client, own_server: WebServer, sale: Sale
+):
+    content = b"\n" * 1_000 + b"cyd@example.com\n" * 1_900_000  # 30 MB
+    before = memory_bytes(own_server)
+
+    answer = send(signed_in, sale, content)
+
+    assert answer.status_code == 302, answer.text
+    assert len(listed(sale)) == 3
+    assert memory_bytes(own_server) - before < 20_000_000
+
+
+def test_a_file_that_is_too_large_is_refused_with_what_to_do(signed_in: httpx.Client, sale: Sale):
+    answer = send(signed_in, sale, b"\n" * (uploads.LARGEST_BYTES + 1))
+
+    assert answer.status_code == 413
+    assert "send at most 48 MB" in answer.text
+
+
+def test_a_stranger_cannot_send_more_than_a_form(own_server: WebServer, sale: Sale):
+    with httpx.Client(base_url=own_server.url, cookies={"sessionid": "x" * 32}, timeout=60) as stranger:
+        answer = send(stranger, sale, b"\n" * 11_000_000)
+
+    assert answer.status_code == 413
+    assert "send at most 10 MB" in answer.text
+
+
+def test_of_many_uploads_at_once_some_are_told_to_wait_and_none_stays(
+    signed_in: httpx.Client, own_server: WebServer, sale: Sale
+):
+    held = [begin(signed_in, sale) for _ in range(uploads.MOST_AT_ONCE)]
+    try:
+        time.sleep(0.5)
+        refused = send(signed_in, sale, b"cyd@example.com")
+    finally:
+        for connection in held:
+            connection.close()
+    time.sleep(0.5)
+
+    assert refused.status_code == 503
+    assert "Enough files are being uploaded already" in refused.text
+    assert refused.headers["Retry-After"] == "60"
+    assert send(signed_in, sale, b"cyd@example.com").status_code == 302
+
+
+def begin(http: httpx.Client, sale: Sale) -> HTTPConnection:
+    """Begin an upload that does not end."""
+    connection = HTTPConnection(urlsplit(str(http.base_url)).netloc)
+    connection.putrequest("POST", address(sale))
+    connection.putheader("Cookie", "; ".join(f"{name}={value}" for name, value in http.cookies.items()))
+    connection.putheader("Content-Length", "1000")
+    connection.endheaders(b"x")
+    assert isinstance(connection.sock, socket.socket)
+    return connection
+
+
+# In a browser.
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_operator_uploads_a_list_in_a_browser(own_desk: OpenDesk, sale: Sale):  # noqa: F811
+    page = own_desk(f"/admin/sales/sale/{sale.pk}/change/")
+    page.get_by_role("link", name="Invitations").click()
+    page.get_by_label("File").set_input_files(
+        {"name": "list.csv", "mimeType": "text/csv", "buffer": b"email\ncyd@example.com\n"}
+    )
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_text("1 added, 0 were on the list already; 3 are invited.")).to_be_visible()
+    page.get_by_label("Address").fill("Cyd@example.com")
+    page.get_by_role("button", name="Look up").click()
+    expect(page.get_by_text("cyd@example.com is on the list.")).to_be_visible()
+    page.get_by_role("button", name="Take off the list").click()
+
+    expect(page.get_by_text("Taken off the list: cyd@example.com.")).to_be_visible()
+    assert listed(sale) == ["ada@example.com", "bob@example.com"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("query", ["", "?who=ada@example.com", "?who=eve", "?empty", "?bad-lines"])
+def test_nobody_is_kept_out_of_the_page(open_desk: OpenDesk, sale: Sale, query: str):  # noqa: F811
+    found: dict[str, list[str]] = {}
+
+    for scheme in ("light", "dark"):
+        page = open_desk(address(sale) + query, viewport=PHONE, color_scheme=scheme)
+        if query == "?bad-lines":
+            lines = b"a@b.example\n\x07\n" + b"d" * 300 + b"\n"
+            page.get_by_label("File").set_input_files({"name": "l.csv", "mimeType": "text/csv", "buffer": lines})
+            page.get_by_role("button", name="Upload").click()
+            expect(page.get_by_text("2 lines name nobody")).to_be_visible()
+        found[scheme] = violations(page)
+
+    assert found == {"light": [], "dark": []}
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], "a phone shows all of it"

@@ -1,0 +1,267 @@
+"""Confirming an e-mail address on the pages, and buying with it: through a real server, without and with JavaScript."""
+
+import math
+import re
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from sales import email_codes, identities, store, tokens
+from sales.models import Sale
+from tests import browsers
+from tests.conftest import OpenPage
+
+ADA = "ada@example.com"
+OWN = {"Sec-Fetch-Site": "same-origin"}
+
+
+def codes_of(address: str) -> email_codes.Codes:
+    nonce, typed = store.client().hmget(email_codes._key(address), "nonce", "typed")
+    assert nonce, f"no code was sent to {address}"
+    return email_codes._codes(address, nonce, typed or nonce)
+
+
+def ask(http: httpx.Client, address: str = ADA, sale: str = "", **headers: str) -> httpx.Response:
+    return http.post("/shopper/", data={"email": address, "sale": sale}, headers={**OWN, **headers})
+
+
+def give(http: httpx.Client, code: str, address: str = ADA, sale: str = "", **headers: str) -> httpx.Response:
+    form = {"email": address, "code": code, "sale": sale}
+    return http.post("/shopper/confirm/", data=form, headers={**OWN, **headers})
+
+
+def sold(sale: Sale) -> int:
+    return store.client().hlen(store.key(sale.id, "purchases"))
+
+
+def test_a_code_confirms_the_address_in_this_browser_and_leads_back_to_the_sale(
+    http: httpx.Client, verified_sale: Sale
+):
+    asked = ask(http, " ADA@Example.com", verified_sale.slug)
+    confirmed = give(http, codes_of(ADA).typed, sale=verified_sale.slug)
+
+    assert asked.status_code == 200
+    assert "We have sent a code to ada@example.com" in re.sub(r"\s+", " ", asked.text)
+    assert (confirmed.status_code, confirmed.headers["location"]) == (303, f"/sales/{verified_sale.slug}/")
+    assert http.get("/api/sale/shopper").json()["userId"] == ADA
+    assert f"<strong>{ADA}</strong> is confirmed" in http.get("/shopper/").text
+
+
+def test_the_cookie_is_for_our_own_pages_alone_and_holds_no_state(http: httpx.Client):
+    ask(http)
+
+    cookie = give(http, codes_of(ADA).typed).headers["set-cookie"]
+
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+    token = cookie.partition("=")[2].partition(";")[0]
+    assert tokens.read(token).user_id == ADA
+    assert not store.client().keys("codes:*")
+
+
+def test_who_has_confirmed_buys_under_that_address(http: httpx.Client, verified_sale: Sale):
+    http.cookies.set(identities.COOKIE, tokens.issue(ADA))
+
+    bought = http.post(f"/sales/{verified_sale.slug}/", data={}, headers=OWN)
+
+    assert bought.status_code == 303
+    assert bought.headers["location"].startswith("/receipts/")
+    assert store.client().hkeys(store.key(verified_sale.id, "purchases")) == [ADA.encode()]
+
+
+@pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}])
+def test_a_press_that_may_come_from_another_site_buys_nothing(
+    http: httpx.Client, verified_sale: Sale, headers: dict[str, str]
+):
+    http.cookies.set(identities.COOKIE, tokens.issue(ADA))
+
+    form = http.post(f"/sales/{verified_sale.slug}/", data={}, headers=headers)
+    script = http.post(f"/api/sales/{verified_sale.slug}/purchase", json={}, headers=headers)
+
+    assert (form.status_code, script.status_code, script.json()["code"]) == (403, 403, "forbidden")
+    assert sold(verified_sale) == 0
+
+
+def test_who_has_not_confirmed_is_told_how(http: httpx.Client, verified_sale: Sale):
+    refused = http.post(f"/sales/{verified_sale.slug}/", data={"userId": ADA}, headers=OWN)
+
+    assert refused.status_code == 401
+    assert "Confirm your e-mail address first" in refused.text
+    assert f'href="/shopper/?sale={verified_sale.slug}"' in refused.text
+    assert sold(verified_sale) == 0
+
+
+@pytest.mark.parametrize("path", ["/shopper/", "/shopper/confirm/", "/shopper/leave/"])
+@pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "null"}])
+def test_no_other_site_can_confirm_or_forget_an_address_here(http: httpx.Client, path: str, headers: dict[str, str]):
+    refused = http.post(path, data={"email": ADA, "code": "00000000"}, headers=headers)
+
+    assert refused.status_code == 403
+    assert "set-cookie" not in refused.headers
+    assert not store.client().keys("codes:*")
+
+
+def test_a_wrong_code_confirms_nothing_and_can_be_typed_again(http: httpx.Client):
+    ask(http)
+    right = codes_of(ADA).typed
+
+    wrong = give(http, "1")
+
+    assert wrong.status_code == 401
+    assert "This code is wrong" in wrong.text
+    assert "set-cookie" not in wrong.headers
+    assert give(http, right).status_code == 303
+
+
+def test_who_asks_again_after_too_many_wrong_tries_gets_in_with_the_new_code(http: httpx.Client):
+    ask(http)
+    dead = codes_of(ADA).typed
+    wrong = [give(http, "1").status_code for _ in range(email_codes.MOST_TRIES)]
+    refused = give(http, dead)
+
+    ask(http)
+
+    assert wrong == [401] * email_codes.MOST_TRIES
+    assert refused.status_code == 401
+    assert codes_of(ADA).typed != dead
+    assert give(http, codes_of(ADA).typed).status_code == 303
+
+
+def test_the_mails_link_confirms_by_a_press_and_not_by_being_opened(http: httpx.Client):
+    ask(http)
+    linked = codes_of(ADA).linked
+
+    opened = http.get("/shopper/confirm/", params={"email": ADA, "code": linked})
+
+    assert opened.status_code == 200
+    assert "set-cookie" not in opened.headers
+    assert opened.headers["cache-control"] == "private, no-store"
+    assert f'value="{linked}"' in opened.text
+    assert give(http, linked).status_code == 303
+
+
+@pytest.mark.parametrize("text", ["", "ada", "ada@example.com, bob@example.com", "ada\r\nBcc: bob@example.com"])
+def test_what_is_no_address_is_told_so_and_stays_in_the_form(http: httpx.Client, text: str):
+    refused = ask(http, text)
+
+    assert refused.status_code == 400
+    assert "This is not an e-mail address. Write it like ada@example.com." in refused.text
+
+
+@pytest.mark.parametrize("sale", ["../../evil", "https://evil.example/", "a b", "\x00", "ä"])
+def test_no_form_leads_anywhere_but_to_a_sale(http: httpx.Client, sale: str):
+    shown = http.get("/shopper/", params={"sale": sale})
+    ask(http)
+    given = give(http, codes_of(ADA).typed, sale=sale)
+
+    assert shown.status_code == 200
+    assert given.status_code == 400
+    assert "evil" not in given.headers.get("location", "")
+
+
+def test_what_is_sent_to_an_address_is_limited_whoever_asks_and_in_whatever_spelling(http: httpx.Client):
+    answers = [ask(http, f"ada+{n}@example.com").status_code for n in range(6)]
+
+    assert answers == [200] * 5 + [429]
+
+
+@pytest.mark.parametrize(
+    ("language", "sentence", "unit"), [("en", "ask again in", "minute"), ("de", "bitten Sie in", "Minute")]
+)
+def test_who_has_to_wait_for_a_code_is_told_for_how_many_minutes(
+    http: httpx.Client, language: str, sentence: str, unit: str
+):
+    answers = [ask(http, **{"Accept-Language": language}) for _ in range(6)]
+
+    minutes = math.ceil(int(answers[-1].headers["retry-after"]) / 60)
+    assert re.search(rf"{sentence} {minutes} {unit}", re.sub(r"\s+", " ", answers[-1].text))
+
+
+def test_forgetting_ends_it_in_this_browser(http: httpx.Client, verified_sale: Sale):
+    http.cookies.set(identities.COOKIE, tokens.issue(ADA))
+    known = http.get("/api/sale/shopper").json()["userId"]
+
+    left = http.post("/shopper/leave/", headers=OWN)
+
+    assert left.status_code == 303
+    assert known == ADA
+    assert 'shopper=""' in left.headers["set-cookie"]
+
+
+@pytest.mark.django_db(transaction=True)  # the server reads SQL
+def test_a_receipt_is_found_only_by_who_has_confirmed_the_name(http: httpx.Client, verified_sale: Sale):
+    bought = http.post("/api/sale/purchase", json={}, headers={"Authorization": f"Bearer {tokens.issue(ADA)}"})
+    form = {"sale": verified_sale.slug, "user_id": ADA}
+
+    stranger = http.post("/orders/find/", data=form, headers=OWN)
+    nobody = http.post("/orders/find/", data={**form, "user_id": "nobody@example.com"}, headers=OWN)
+    http.cookies.set(identities.COOKIE, tokens.issue("bob@example.com"))
+    another = http.post("/orders/find/", data=form, headers=OWN)
+    http.cookies.set(identities.COOKIE, tokens.issue(ADA))
+    own = http.post("/orders/find/", data=form, headers=OWN)
+
+    assert bought.status_code == 200
+    assert [answer.status_code for answer in (stranger, nobody, another, own)] == [403, 403, 403, 303]
+
+
+def press(page: Page) -> None:
+    page.locator("#press").click()
+
+
+def test_in_a_browser_from_the_sale_to_the_mail_and_back_to_the_button(open_page: OpenPage, verified_sale: Sale):
+    page = open_page(f"/sales/{verified_sale.slug}/")
+    press(page)
+    expect(page.locator("#answer-headline")).to_have_text("Confirm your e-mail address first")
+
+    page.get_by_role("link", name="Confirm yours").click()
+    page.get_by_label("Your e-mail address").fill(ADA)
+    page.get_by_role("button", name="Send me a code").click()
+    expect(page.get_by_label("The code from the mail")).to_be_visible()
+    page.get_by_label("The code from the mail").fill(codes_of(ADA).typed)
+    page.get_by_role("button", name="Confirm").click()
+
+    expect(page.locator("#who-words")).to_have_text(f"You buy as {ADA}")
+    press(page)
+    expect(page.locator("#answer-headline")).to_have_text("You have it!")
+    assert store.client().hkeys(store.key(verified_sale.id, "purchases")) == [ADA.encode()]
+
+
+@pytest.mark.django_db(transaction=True)  # the server reads SQL
+def test_without_javascript_too(open_page: OpenPage, verified_sale: Sale):
+    page = open_page(f"/shopper/?sale={verified_sale.slug}", java_script_enabled=False)
+    page.get_by_label("Your e-mail address").fill(ADA)
+    page.get_by_role("button", name="Send me a code").click()
+    page.get_by_label("The code from the mail").fill(codes_of(ADA).typed)
+    page.get_by_role("button", name="Confirm").click()
+    press(page)
+
+    expect(page.get_by_role("heading", name="You have it!")).to_be_visible()
+
+
+def test_the_link_works_in_another_browser_than_the_one_that_asked(
+    visitor: browsers.Visitor, http: httpx.Client, verified_sale: Sale
+):
+    ask(http, sale=verified_sale.slug)
+    linked = codes_of(ADA).linked
+
+    page = visitor.open(f"/shopper/confirm/?email=ada%40example.com&code={linked}&sale={verified_sale.slug}")
+    page.get_by_role("button", name="Confirm").click()
+
+    expect(page.locator("#who-words")).to_have_text(f"You buy as {ADA}")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/shopper/confirm/?email=a%40example.com&code=5ec2e7", "/shopper/enter/widget/?token=5ec2e7", "/x?q=5ec2e7"],
+)
+def test_what_a_pages_address_holds_goes_with_no_other_request(visitor: browsers.Visitor, path: str):
+    """As a request's Referer it would be in the logs of whatever stands in front."""
+    page = visitor.open("/health/live")
+    referers: list[str | None] = []
+    page.on("request", lambda request: referers.append(request.headers.get("referer")))
+
+    page.goto(path)
+
+    origin = page.evaluate("origin")
+    assert len(referers) > 1
+    assert set(referers) == {None, f"{origin}/"}
