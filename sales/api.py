@@ -7,27 +7,42 @@ from typing import Any
 import orjson
 from django.http import HttpRequest, HttpResponse
 
+from sales import cors, identities, purchases, ratelimits, receipts, snapshots, statuses, store
 from sales import health as health_checks
-from sales import purchases, receipts, snapshots, statuses, store
 from sales.clock import iso
-from sales.endpoints import JSON, Refused, answer, endpoint, etag_of, find_sale, is_known, read_shopper, refusal
+from sales.endpoints import (
+    JSON,
+    JSON_HEADERS,
+    Answer,
+    Refused,
+    answer,
+    endpoint,
+    etag_of,
+    find_sale,
+    is_known,
+    read_shopper,
+)
 from sales.events import EventStream, has_room
+from sales.headers import OF_DATA, Headers
 from sales.origins import is_foreign
-from sales.outcomes import HTTP_STATUS, SENTENCE
+from sales.outcomes import HTTP_STATUS, SENTENCE, retry_after
+from sales.ratelimits import Quota
 
 LONGEST_IDEMPOTENCY_KEY = 255
 
 
-@endpoint("GET", "HEAD")
+@endpoint("GET", "HEAD", is_limited=False)  # it tells how often to ask; a refusal costs four fifths of it
 async def status(request: HttpRequest, slug: str = "") -> HttpResponse:
     sale = await find_sale(slug)
     now_ms = snapshots.now_ms()
     body = statuses.fields(sale, now_ms) | statuses.moment(sale, now_ms, statuses.next_pace_ms())
     # Weak: serverTime, which differs in each answer, is left out of it.
     etag = f"W/{etag_of(orjson.dumps(body | {'serverTime': None}))}"
-    headers = {"ETag": etag, "Cache-Control": "public, max-age=1"}
-    if is_known(request, etag):
-        return HttpResponse(status=304, headers=headers)
+    # To set a clock: an answer of this moment, that no cache on the way may have.
+    is_fresh = bool(request.META.get("QUERY_STRING")) and "fresh" in request.GET
+    headers = {"ETag": etag, "Cache-Control": "no-store" if is_fresh else "public, max-age=1"}
+    if is_known(request, etag) and not is_fresh:
+        return Answer(b"", 304, {**OF_DATA, **headers})
     return answer(200, body, headers)
 
 
@@ -48,17 +63,15 @@ async def purchase(request: HttpRequest, slug: str = "") -> HttpResponse:
     except store.Unavailable:
         purchases.count_unavailable(snapshots.last_known_id(slug), user_id, deadline)
         raise
-    found = await purchases.buy(sale.id, user_id, idempotency_key, deadline=deadline)
-    if found.outcome == "rate_limited":
-        return refusal(request, found.outcome, wait_seconds=found.retry_after_seconds)
-    return purchase_answer(sale.id, found)
+    user_id = identities.shopper(request, sale, user_id)
+    return purchase_answer(sale.id, await purchases.buy(sale.id, user_id, idempotency_key, deadline=deadline))
 
 
 def read_attempt(request: HttpRequest) -> tuple[str, str]:
-    """Return the shopper and the idempotency key that a purchase request names. Raises Refused."""
+    """Return the shopper ("" for none) and the idempotency key that a purchase request names. Raises Refused."""
     if request.META.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != JSON:
         raise Refused("unsupported_media_type")
-    if is_foreign(request):
+    if is_foreign(request) and not cors.is_allowed(request):
         raise Refused("forbidden")
     try:
         body = orjson.loads(request.body)
@@ -69,24 +82,32 @@ def read_attempt(request: HttpRequest) -> tuple[str, str]:
     idempotency_key = request.META.get("HTTP_IDEMPOTENCY_KEY", "").strip()
     if len(idempotency_key) > LONGEST_IDEMPOTENCY_KEY:
         raise Refused("invalid_request", f"Send an Idempotency-Key of at most {LONGEST_IDEMPOTENCY_KEY} characters.")
-    return read_shopper(body.get("userId")), idempotency_key
+    claimed = body.get("userId")
+    return "" if claimed is None else read_shopper(claimed), idempotency_key
 
 
 def purchase_answer(sale_id: int, purchase: purchases.Purchase) -> HttpResponse:
     outcome = purchase.outcome
     if not purchase.order_id:
-        return _answer_without_order(outcome, purchase.remaining_stock)
+        return _answer_without_order(outcome, purchase.remaining_stock, purchase.quota)
     body = _body(outcome, purchase.remaining_stock)
     body["orderId"] = purchase.order_id
     body["purchaseTime"] = iso(purchases.purchased_ms(purchase.order_id))
     body["receiptUrl"] = receipts.address(sale_id, purchase.order_id)
-    return answer(HTTP_STATUS[outcome], body, {"Idempotent-Replayed": "true"} if outcome == "replayed" else None)
+    return Answer(orjson.dumps(body), HTTP_STATUS[outcome], _headers_with_order(outcome, purchase.quota))
 
 
 @lru_cache(maxsize=1000)
-def _answer_without_order(outcome: str, remaining_stock: int | None) -> HttpResponse:
+def _headers_with_order(outcome: str, quota: Quota | None) -> Headers:
+    replayed = {"Idempotent-Replayed": "true"} if outcome == "replayed" else {}
+    return Headers({**JSON_HEADERS, **ratelimits.headers(quota), **replayed})
+
+
+@lru_cache(maxsize=1000)
+def _answer_without_order(outcome: str, remaining_stock: int | None, quota: Quota | None) -> HttpResponse:
     """Return what nearly everybody in a crowd hears, word for word: one response for all of them, never changed."""
-    return answer(HTTP_STATUS[outcome], _body(outcome, remaining_stock))
+    headers = ratelimits.headers(quota) | (retry_after(outcome, quota.seconds) if quota else {})
+    return answer(HTTP_STATUS[outcome], _body(outcome, remaining_stock), headers)
 
 
 def _body(outcome: str, remaining_stock: int | None) -> dict[str, Any]:
@@ -103,9 +124,19 @@ async def user(request: HttpRequest, user_id: str, slug: str = "") -> HttpRespon
     deadline = purchases.new_deadline()
     shopper = read_shopper(user_id)
     sale = await find_sale(slug)
-    order_id = await purchases.find(sale.id, shopper, deadline=deadline)
+    identities.check_may_ask(request, sale, shopper)
+    order_id = await purchases.find(sale.id, identities.person(sale, shopper), deadline=deadline)
     purchase_time = iso(purchases.purchased_ms(order_id)) if order_id else None
     return answer(200, {"hasPurchased": order_id is not None, "purchaseTime": purchase_time})
+
+
+@endpoint("GET", "HEAD")
+async def shopper(request: HttpRequest, slug: str = "") -> HttpResponse:
+    """Tell as whom the sale takes the asker, by token or cookie."""
+    named = identities.named_in(await find_sale(slug), request)
+    if named is None:
+        return answer(200, {"userId": None, "expiresTime": None})
+    return answer(200, {"userId": named.user_id, "expiresTime": iso(named.expires_at * 1000)})
 
 
 @endpoint("GET", "HEAD")

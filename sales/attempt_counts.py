@@ -54,9 +54,14 @@ def store_counts() -> int:
     Safe to repeat, to kill anywhere, and to run in several processes. Raises store.RedisError and
     django.db.DatabaseError; what was not removed from Redis comes again.
     """
-    sale_ids = list(Sale.objects.values_list("id", flat=True))
     about = dict(ShopperCount.objects.values_list("sale_id", "about"))
-    pipeline = store.client().pipeline(transaction=False)
+    sale_ids = Sale.objects.filter(archived_at=None).values_list("id", flat=True)
+    return store.for_each_server(sale_ids, lambda of_server: _store_counts(of_server, about))
+
+
+def _store_counts(sale_ids: Sequence[int], about: dict[int, int]) -> int:
+    """Move what the workers have written of sales that are on the same server."""
+    pipeline = store.pipeline(store.key(sale_ids[0], "attempts"), transaction=False)
     for sale_id in sale_ids:
         pipeline.hlen(store.key(sale_id, "attempts"))
         pipeline.pfcount(store.key(sale_id, "shoppers"))
@@ -68,6 +73,12 @@ def store_counts() -> int:
         if shoppers != known or (waiting and known):  # as many may be others, of a Redis that has lost those
             _keep_shoppers(sale_id)
     return stored
+
+
+def store_all_of(sale: Sale) -> int:
+    """Move what the workers have written of one sale, as `store_counts` does."""
+    _keep_shoppers(sale.id)
+    return _move(sale.id)
 
 
 def in_redis(sale: Sale) -> list[Count]:
@@ -135,7 +146,8 @@ def _keep_shoppers(sale_id: int) -> None:
     """Have SQL and Redis know of the same shoppers, which are all that either knows of."""
     keys = [store.key(sale_id, "shoppers"), store.key(sale_id, "shoppers:restored")]
     with transaction.atomic():
-        if not _is_there(sale_id):
+        # Of an archived one Redis has let go, and would be given it back.
+        if not _is_there(sale_id) or Sale.objects.filter(pk=sale_id, archived_at__isnull=False).exists():
             return
         kept = ShopperCount.objects.filter(sale_id=sale_id).first()
         about, sketch = store.run_script_blocking("keep_shoppers", keys, [bytes(kept.sketch) if kept else ""])

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from sales import histogram, store, workers
+from sales import histogram, metrics, store, workers
 from sales.per_loop import per_loop
 
 # Seconds that Redis did not take are kept for so long, and written when it does.
@@ -41,6 +41,7 @@ class Tally:
     outcomes: Counter[str] = field(default_factory=Counter)
     latencies: list[int] = field(default_factory=lambda: [0] * histogram.BUCKETS)
     remaining_stock: int | None = None
+    is_measured: bool = False
 
     def as_json(self) -> bytes:
         return orjson.dumps(
@@ -132,6 +133,7 @@ class Counting:
     async def write(self, until: int) -> None:
         """Write the seconds before `until`, which nothing is added to any more. Raises store.Failure."""
         self.second = max(self.second, until)
+        self._measure(until)
         self._tallies = {key: tally for key, tally in self._tallies.items() if key[0] >= until - KEEP_SECONDS}
         due: dict[int, list[int]] = {}
         for second, sale_id in self._tallies:
@@ -144,6 +146,13 @@ class Counting:
                     del self._tallies[second, sale_id]
         for sale_id in list(self._shoppers):
             await self._tell_shoppers(sale_id)
+
+    def _measure(self, until: int) -> None:
+        """Let the metrics have the seconds before `until`, whether Redis takes them or not."""
+        for (second, sale_id), tally in self._tallies.items():
+            if second < until and not tally.is_measured:
+                metrics.note_attempts(sale_id, tally.outcomes)
+                tally.is_measured = True
 
     def _call(self, sale_id: int, seconds: Iterable[int]) -> tuple[list[str], list[Any]]:
         worker, words = workers.process_name(), []

@@ -2,59 +2,20 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
 
-from sales import cancelling, orders, publishing, store
+from sales import archive_mirror, cancelling, invited_mirror, orders, publishing, store
 from sales.continuity import position
+from sales.drift import EXAMPLES, Audit, Purchase
 from sales.models import Order, Sale
 from sales.paging import PAGE, pages
 
-_EXAMPLES = 5
 # A purchase made a moment ago may still be on its way through the order writer.
 WRITER_HAS_SECONDS = 3.0
-
-# What can be wrong, and what to do about it.
-ADVICE = {
-    "sale_not_in_redis": "Redis has lost the sale: run manage.py restore_sale.",
-    "stock_and_purchases_are_not_the_total": "The stock was changed by hand: --repair computes it anew.",
-    "total_differs_from_sql": "The last change of the total is not in Redis: run manage.py publish_sales.",
-    "purchases_without_order": "The order writer is behind, or its rows were deleted: --repair writes them.",
-    "orders_without_purchase": "Redis has lost purchases: run manage.py restore_sale.",
-    "stream_entries_without_purchase": "Redis has lost purchases: run manage.py restore_sale.",
-    "cancellations_not_in_redis": "The order writer is behind, or Redis was changed by hand: --repair enforces them.",
-    "purchases_missing_in_stream": "The stream was changed by hand: once they are orders in SQL it does not matter.",
-    "entries_in_quarantine": "SQL refused them: see them in the admin, under entries in quarantine.",
-}
-# A shopper and an order_id. Many of them are kept as hashes: a million take about 100 MB.
-Purchase = tuple[str, str]
+# Purchases, as hashes: a million take about 100 MB.
 Purchases = set[int]
-
-
-@dataclass
-class Audit:
-    """The counts of one sale, and its drift: a word of ADVICE → examples. No drift means that everything agrees."""
-
-    slug: str
-    total_stock: int
-    remaining_stock: int | None
-    purchases: int
-    stream: int
-    orders: int
-    cancelled: int
-    drift: dict[str, list[str]] = field(default_factory=dict)
-
-    def example(self, kind: str, purchase: Purchase) -> None:
-        """Note one purchase of a kind of drift; the first few are kept."""
-        examples = self.drift.setdefault(kind, [])
-        if len(examples) < _EXAMPLES:
-            examples.append(" ".join(purchase))
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def audit(sale: Sale) -> Audit:
@@ -64,8 +25,10 @@ def audit(sale: Sale) -> Audit:
     django.db.DatabaseError.
     """
     sale.refresh_from_db()
-    newest = _newest_entry(sale)
     standing = publishing.standing(sale)
+    if sale.archived_at:
+        return _audit_archive(sale, standing)
+    newest = _newest_entry(sale)
     purchases = {hash(purchase) for purchase in _purchases(sale, newest)}
     result = Audit(
         slug=sale.slug,
@@ -80,13 +43,36 @@ def audit(sale: Sale) -> Audit:
     _check_stream(sale, newest, purchases, result)
     _check_orders(sale, newest, purchases, result)
     _check_cancellations(sale, result)
-    if entries := list(sale.quarantined.values_list("entry_id", flat=True)[:_EXAMPLES]):
-        result.drift["entries_in_quarantine"] = entries
+    if difference := invited_mirror.difference(sale):
+        result.drift["invitations_differ_from_sql"] = [difference]
+    _check_quarantine(sale, result)
     return result
+
+
+def _audit_archive(sale: Sale, standing: publishing.Standing) -> Audit:
+    """Compare SQL, which alone holds an archived sale, with the few numbers that Redis shows of it."""
+    orders_in_sql, cancelled = sale.valid_orders().count(), sale.cancelled_orders().count()
+    numbers = sale.total_stock, standing.remaining_stock, standing.sold
+    result = Audit(sale.slug, *numbers, stream=0, orders=orders_in_sql, cancelled=cancelled)
+    if not standing.is_mirrored(sale) or standing.sold != orders_in_sql:
+        shown = f"{standing.sold} of {standing.config.get('total_stock', '?')} sold"
+        in_sql = f"{orders_in_sql} of {sale.total_stock} in SQL"
+        result.drift["archive_differs_from_sql"] = [f"{shown} in Redis, {in_sql}"]
+    if names := archive_mirror.left(sale):
+        result.drift["archive_not_freed"] = names
+    _check_quarantine(sale, result)
+    return result
+
+
+def _check_quarantine(sale: Sale, result: Audit) -> None:
+    if entries := list(sale.quarantined.values_list("entry_id", flat=True)[:EXAMPLES]):
+        result.drift["entries_in_quarantine"] = entries
 
 
 def repair(sale: Sale) -> list[str]:
     """Mend what has one right answer, and return what was done. Safe to repeat. Raises as `audit`."""
+    if sale.archived_at:
+        return _repair_archive(sale)
     done = []
     if written := orders.drain(sale):
         done.append(f"{written} stream entries written to SQL")
@@ -103,9 +89,21 @@ def repair(sale: Sale) -> list[str]:
             done.append(f"{cancelled} cancelled purchases taken out")
         before = publishing.standing(sale).remaining_stock
         after = publishing.publish(sale).remaining_stock
+        if invited_mirror.difference(sale) and invited_mirror.remake(sale):
+            done.append("the list of invited shoppers mirrored anew")
     except publishing.NotPublished as reason:
         return [*done, f"nothing more: {reason}"]
     return [*done, f"stock set from {before} to {after}"] if after != before else done
+
+
+def _repair_archive(sale: Sale) -> list[str]:
+    if not audit(sale).drift:
+        return []
+    try:
+        publishing.publish_archive(sale)
+    except publishing.NotPublished as reason:
+        return [f"nothing: {reason}"]
+    return ["mirrored again from SQL"]
 
 
 def _enforce_all(sale: Sale) -> int:

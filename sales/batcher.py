@@ -4,9 +4,11 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from itertools import zip_longest
 from typing import Any, Generic, TypeVar
 
+from flashsale.tracing import no_request
 from sales import store
 
 Item = TypeVar("Item")
@@ -29,7 +31,8 @@ class Batcher(Generic[Item, Answer]):
     """Answer items by a call that takes many: one call in flight, nothing waits when alone.
 
     `call` gets a sequence of items and returns their answers in order, a store.Failure for an item that met one.
-    `observe` is told of each batch once it is answered. A batcher belongs to the loop that it is made in.
+    `observe` is told of each batch once it is answered. When more wait than a batch takes, each group of items has an
+    equal share of it: `group` tells which one an item belongs to. A batcher belongs to the loop that it is made in.
     """
 
     def __init__(
@@ -37,10 +40,12 @@ class Batcher(Generic[Item, Answer]):
         call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | store.Failure]]],
         largest_batch: int,
         observe: Observer | None = None,
+        group: Callable[[Item], Hashable] = type,
     ):
         self._call = call
         self._largest_batch = largest_batch
         self._observe = observe
+        self._group = group
         self._waiting: deque[_Waiting[Item, Answer]] = deque()
         self._drain_task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -53,7 +58,7 @@ class Batcher(Generic[Item, Answer]):
         answer: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting.append((item, answer, deadline))
         if self._drain_task is None:
-            self._drain_task = self._loop.create_task(self._drain())
+            self._drain_task = self._loop.create_task(self._drain(), context=no_request())
         return answer
 
     async def _drain(self) -> None:
@@ -64,6 +69,8 @@ class Batcher(Generic[Item, Answer]):
             self._drain_task = None
 
     async def _answer_next_batch(self) -> None:
+        if len(self._waiting) > self._largest_batch:
+            self._waiting = self._taking_turns()
         waiting, now = self._waiting, time.monotonic()
         batch: list[_Waiting[Item, Answer]] = []
         while waiting and len(batch) < self._largest_batch:
@@ -84,12 +91,23 @@ class Batcher(Generic[Item, Answer]):
         except Exception as error:  # a defect: every one of the batch must hear of it, and the next batch still runs
             self._refuse(batch, error)
         else:
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("a batch of %d was answered in %.1f ms", len(batch), (time.monotonic() - now) * 1000)
             for (_, future, _), answer in zip(batch, answers, strict=True):
                 if isinstance(answer, store.Failure):
                     _fail(future, answer)
                 elif not future.done():
                     future.set_result(answer)
             self._tell(batch, answers)
+
+    def _taking_turns(self) -> deque[_Waiting[Item, Answer]]:
+        """Return what waits: the first of each group, then the second of each, and so on."""
+        groups: dict[Hashable, list[_Waiting[Item, Answer]]] = {}
+        for entry in self._waiting:
+            groups.setdefault(self._group(entry[0]), []).append(entry)
+        if len(groups) == 1:
+            return self._waiting
+        return deque(entry for turn in zip_longest(*groups.values()) for entry in turn if entry)
 
     def _refuse_waiting(self) -> None:
         """Refuse at once what was not sent: to wait for a Redis that has just failed would answer too late."""
@@ -113,4 +131,6 @@ class Batcher(Generic[Item, Answer]):
 
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:
     if not future.done():
-        future.set_exception(type(error)(*error.args))
+        told = type(error)(*error.args)
+        told.__cause__ = error.__cause__  # by which `health` knows what is for the log alone
+        future.set_exception(told)

@@ -1,14 +1,12 @@
 """Cancel orders: in SQL first, with a note that Redis is to take it, then in Redis: the unit is for sale again."""
 
-from contextlib import suppress
-
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from sales import publishing, store
+from sales import archive_mirror, publishing, store
 from sales.models import Order, Sale
 from sales.paging import PAGE, pages
 
@@ -47,8 +45,14 @@ def enforce(sale: Sale) -> None:
     """
     with transaction.atomic():
         publishing.lock(sale)
+        due = sale.cancelled_orders().filter(cancellation_due=True)
         try:
-            _take_out(sale, sale.cancelled_orders().filter(cancellation_due=True), sale.epoch)
+            if sale.archived_at:  # Redis has the number of units sold alone
+                if not archive_mirror.write(sale):
+                    raise publishing.Lost(sale, publishing.standing(sale).sold)
+                due.update(cancellation_due=False)
+            else:
+                _take_out(sale, due, sale.epoch)
         except store.RedisError as error:
             raise store.Unavailable(str(error)) from error
 
@@ -65,12 +69,20 @@ def enforce_all(sale: Sale, epoch: str) -> int:
 def catch_up() -> None:
     """Enforce what is still due; the order writer does it once a second, whoever died or was away in between.
 
-    Safe to repeat. What Redis has lost waits for restore_sale. Raises store.Unavailable.
+    Safe to repeat. What Redis has lost waits for restore_sale. Raises store.Unavailable, once it has tried all: another
+    server may hold the next.
     """
+    failure: store.Unavailable | None = None
     due = Order.objects.filter(cancelled_at__isnull=False, cancellation_due=True)
     for sale in Sale.objects.filter(pk__in=due.values("sale")):
-        with suppress(publishing.Lost):
+        try:
             enforce(sale)
+        except publishing.Lost:
+            continue
+        except store.Unavailable as reason:
+            failure = reason
+    if failure:
+        raise failure
 
 
 def _take_out(sale: Sale, orders: QuerySet[Order], epoch: str) -> int:

@@ -1,7 +1,16 @@
 """The directory of published sales: which there are, which one is current, and which ones a list shows."""
 
+import asyncio
+import time
+from math import inf
 from typing import NamedTuple
 
+from django.db import DatabaseError, connection
+
+from sales import publishing, store
+
+# What a worker read so long ago is not shown any more: who asks waits for a new read.
+OLDEST_SECONDS = 0.25
 # A list shows no more sales than these: each is read from Redis while somebody looks at it.
 MOST_LIVE, MOST_NEXT, MOST_PAST = 100, 20, 12
 
@@ -40,3 +49,79 @@ def shown(directory: dict[str, Listing], now_ms: int) -> tuple[list[str], list[s
         sorted(coming, key=coming.__getitem__)[:MOST_NEXT],
         sorted(past, key=past.__getitem__)[:MOST_PAST],
     )
+
+
+class Directory:
+    """What a worker knows of the directory: the published sales by slug, which of them is current, the rehearsals; and
+    Redis's time. `read_at` is when the latest read began, -inf before the first."""
+
+    def __init__(self) -> None:
+        # As Redis gave both at the last read.
+        self._lines: list[list[bytes]] = []
+        self._rehearsals: dict[str, Listing] = {}
+        self._clock_ahead_seconds = 0.0
+        self.published: dict[str, Listing] = {}
+        self.current = ""
+        self.read_at = -inf
+
+    @property
+    def is_known(self) -> bool:
+        return self.read_at > -inf
+
+    def now_ms(self) -> int:
+        """Return Redis's time in milliseconds since 1970, as far as the latest read tells."""
+        return int((time.monotonic() + self._clock_ahead_seconds) * 1000)
+
+    def find(self, slug: str) -> Listing | None:
+        """Return the line of a sale, or of a rehearsal."""
+        return self.published.get(slug) or self._rehearsals.get(slug)
+
+    async def read(self) -> None:
+        """Read it anew. Raises store.Failure; but where Redis is a cluster, what is known stands while the directory's
+        server is away: the sales of the others go on."""
+        started = time.monotonic()
+        try:
+            now, *lines = await _read()
+        except store.Failure:
+            if not (store.is_cluster() and self.is_known):
+                raise
+        else:
+            if lines != self._lines:
+                self._lines, (self.published, self._rehearsals) = lines, map(_listings, lines)
+            self._clock_ahead_seconds = int(now[0]) + int(now[1]) / 1e6 - time.monotonic()
+        self.current = current(self.published, self.now_ms())
+        self.read_at = started
+
+
+async def _read() -> list[list[bytes]]:
+    """Return Redis's time, its directory (made SQL's first, when Redis has started again), and the rehearsals."""
+    commands = ("TIME",), ("HGETALL", store.DIRECTORY), ("HGETALL", store.REHEARSALS)
+    # The mark is read last: a directory that was emptied before it was read has none.
+    *found, mark = await store.ask(*commands, ("GET", store.CHECKED_RUN))
+    for answer in (*found, mark):
+        if isinstance(answer.reply, store.Failure):
+            raise answer.reply
+    # Each has its run: the directory may be moving from one server of a cluster to another.
+    if mark.reply != mark.run_id.encode() or any(answer.run_id != mark.run_id for answer in found[1:]):
+        await asyncio.to_thread(_list_all, mark.run_id)
+        return await store.call(*commands)
+    return [answer.reply for answer in found]
+
+
+def _listings(reply: list[bytes]) -> dict[str, Listing]:
+    return {slug: Listing(*map(int, line.split())) for slug, line in pairs(reply).items()}
+
+
+def pairs(reply: list[bytes]) -> dict[str, str]:
+    """Return a hash's fields, of what Redis replies to HGETALL."""
+    words = [word.decode() for word in reply]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _list_all(run_id: str) -> None:
+    try:
+        publishing.list_all(run_id)
+    except (DatabaseError, store.RedisError) as error:
+        raise store.Unavailable(f"Redis has started again, and could not be compared with SQL: {error}") from error
+    finally:
+        connection.close()

@@ -1,15 +1,18 @@
 """What all lane views share: answers, refusals, and reading what was asked."""
 
 import hashlib
-from collections.abc import Callable, Coroutine, Mapping
-from functools import cached_property, wraps
+from collections.abc import Callable, Coroutine
+from functools import wraps
 from typing import Any
 
 import orjson
 from django.http import HttpRequest, HttpResponse
 
-from sales import shoppers, snapshots, store
-from sales.outcomes import HTTP_STATUS, SENTENCE, retry_after
+from flashsale.tracing import request_id
+from sales import cors, ratelimits, shoppers, snapshots, store
+from sales.headers import OF_DATA, Headers
+from sales.outcomes import HTTP_STATUS, SENTENCE, challenge, retry_after
+from sales.ratelimits import Quota
 
 JSON = "application/json"
 
@@ -24,20 +27,7 @@ class Refused(Exception):
         self.code, self.message = code, message
 
 
-class Headers(dict[str, str]):
-    """Headers that many answers share, and nobody changes."""
-
-    @cached_property
-    def lines(self) -> bytes:
-        """The headers as they go on the wire."""
-        return header_lines(self)
-
-
-def header_lines(headers: Mapping[str, str]) -> bytes:
-    return "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
-
-
-JSON_HEADERS = Headers({"Content-Type": JSON, "Cache-Control": "no-store"})
+JSON_HEADERS = Headers({"Content-Type": JSON, "Cache-Control": "no-store", **OF_DATA})
 
 
 class Answer(HttpResponse):
@@ -57,28 +47,49 @@ def answer(status: int, body: dict[str, Any], headers: dict[str, str] | None = N
 
 
 def refusal(
-    request: HttpRequest, code: str, message: str = "", *, wait_seconds: int = 1, allow: str = ""
+    request: HttpRequest,
+    code: str,
+    message: str = "",
+    *,
+    quota: Quota | None = None,
+    wait_seconds: int = 1,
+    allow: str = "",
 ) -> HttpResponse:
-    """Return the JSON answer to a request that got no decision. It is English, whatever language is asked for."""
-    headers = retry_after(code, wait_seconds) | ({"Allow": allow} if allow else {})
-    return answer(HTTP_STATUS[code], refusal_body(code, message), headers)
+    """Return the JSON answer to a request that got no decision. It is English, whatever language is asked for.
+
+    It names the request, by which who asks for help can be found in the log. A `quota` tells how long to wait.
+    """
+    waiting = retry_after(code, quota.seconds if quota else wait_seconds)
+    asked = challenge(code, request.META.get("HTTP_AUTHORIZATION", ""))
+    headers = waiting | ratelimits.headers(quota) | asked | ({"Allow": allow} if allow else {})
+    body = refusal_body(code, message)
+    body["requestId"] = request_id()
+    return answer(HTTP_STATUS[code], body, headers)
+
+
+def plain(found: HttpResponse) -> HttpResponse:
+    """Return an answer of the lane's as one that middleware may add to."""
+    return HttpResponse(found.content, status=found.status_code, headers=dict(found.headers))
 
 
 def refusal_body(code: str, message: str = "") -> dict[str, Any]:
     return {"success": False, "code": code, "message": message or SENTENCE[code], "remainingStock": None}
 
 
-def endpoint(*methods: str, refuse: Callable[..., HttpResponse] = refusal) -> Callable[[View], View]:
+def endpoint(
+    *methods: str, refuse: Callable[..., HttpResponse] = refusal, is_limited: bool = True
+) -> Callable[[View], View]:
     """Make a lane view of a function that may raise Refused or store.Failure.
 
-    `refuse` makes the answers without a decision, as `refusal` does; the lane finds it on the view.
+    The lane finds on the view what `refuse` is, which makes the answers without a decision as `refusal` does, and
+    whether its requests count against their address's rate.
     """
 
     def decorate(view: View) -> View:
         @wraps(view)
         async def checked(request: HttpRequest, **arguments: Any) -> HttpResponse:
             if request.method not in methods:
-                return refuse(request, "method_not_allowed", allow=", ".join(methods))
+                return _other_method(request, methods, refuse)
             try:
                 return await view(request, **arguments)
             except Refused as error:
@@ -86,10 +97,16 @@ def endpoint(*methods: str, refuse: Callable[..., HttpResponse] = refusal) -> Ca
             except store.Failure as failure:
                 return refuse(request, failure.outcome)
 
-        checked.refuse = refuse  # type: ignore[attr-defined]
+        checked.refuse, checked.is_limited = refuse, is_limited  # type: ignore[attr-defined]
         return checked
 
     return decorate
+
+
+def _other_method(request: HttpRequest, methods: tuple[str, ...], refuse: Callable[..., HttpResponse]) -> HttpResponse:
+    if headers := cors.preflight(request, methods):
+        return Answer(b"", 204, headers)
+    return refuse(request, "method_not_allowed", allow=", ".join(methods))
 
 
 async def find_sale(slug: str) -> snapshots.Snapshot:

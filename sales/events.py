@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import orjson
 from django.conf import settings
 
+from flashsale.tracing import no_request
 from sales import endpoints, snapshots, statuses, store
+from sales.headers import OF_DATA
 from sales.per_loop import per_loop
 
 # As often the sales are looked at, and at most this part of a worker's time goes into writing.
@@ -32,6 +34,7 @@ HEADERS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",  # nginx would hold events back
+    **OF_DATA,
 }
 
 log = logging.getLogger(__name__)
@@ -90,7 +93,12 @@ class EventStream(endpoints.Answer):
 
 def has_room() -> bool:
     """Return whether this worker takes one more listener."""
-    return _broadcast().count < settings.EVENT_LISTENERS
+    return count() < settings.EVENT_LISTENERS
+
+
+def count() -> int:
+    """Return how many listeners this worker has."""
+    return _broadcast().count
 
 
 def _news_of(sale: snapshots.Snapshot) -> News:
@@ -119,12 +127,13 @@ class _Broadcast:
         self.count = 0
 
     def join(self, listener: Listener) -> None:
-        if listener.slug not in self._audiences:
-            self._audiences[listener.slug] = _Audience(listener.news)
-        self._audiences[listener.slug].listeners.add(listener)
+        audience = self._audiences.setdefault(listener.slug, _Audience(listener.news))
+        audience.listeners.add(listener)
+        if audience.news.state != listener.news.state:  # the others heard it after this one's stream was begun
+            listener.transport.write(audience.news.event)
         self.count += 1
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = asyncio.get_running_loop().create_task(self._run(), context=no_request())
 
     def leave(self, listener: Listener) -> None:
         audience = self._audiences[listener.slug]

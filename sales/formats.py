@@ -1,5 +1,6 @@
 """Moments, numbers and prices as the active language writes them."""
 
+import math
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -30,6 +31,11 @@ def duration(ms: int) -> str:
     else:
         value, unit = round(seconds / 86_400), "day"
     return units.format_unit(value, f"duration-{unit}", locale=_locale())
+
+
+def wait(seconds: int) -> str:
+    """Return how long to wait in minutes, like "5 minutes", and never less than that."""
+    return duration(math.ceil(seconds / 60) * 60_000)
 
 
 def number(value: int) -> str:

@@ -2,21 +2,53 @@
 
 from collections.abc import Callable, Mapping
 
+from django.conf import settings
 from django.http import HttpRequest
 from django_ratelimit.core import get_usage
 
-# A rate as django-ratelimit writes it, and what is counted.
-Limits = Mapping[str, tuple[str, Callable[[str, HttpRequest], str]]]
+from sales import shoppers
+from sales.addresses import address_of
+
+Rate = str | Callable[[str, HttpRequest], str | None]
+Key = Callable[[str, HttpRequest], str]
+# A rate as django-ratelimit takes it, and what is counted.
+Limits = Mapping[str, tuple[Rate, Key]]
+
+
+def by_address(rate: str, key: Key = lambda group, request: address_of(request)) -> tuple[Rate, Key]:
+    """Return a limit of what `key` makes of the client's address. Where ADDRESS_RATE is off it limits nobody: the
+    address there is that of a proxy, from which all come."""
+    return lambda group, request: rate if settings.ADDRESS_RATE else None, key
 
 
 def wait_seconds(request: HttpRequest, form: str, limits: Limits) -> int:
-    """Count one sending of `form` against each of its limits; return 0, or the seconds to wait.
+    """Count one sending of `form` against its limits, up to one that is used up; return 0, or the seconds to wait.
 
+    The narrow ones come first: what one of them refuses uses up nothing of a wider one, which others share.
     Raises store.RedisError when it cannot be counted: the caller then refuses, so that nobody is unlimited.
     """
-    return max(_wait_seconds(request, f"{form}:{name}", rate, key) for name, (rate, key) in limits.items())
+    waits = (_wait_seconds(request, f"{form}:{name}", rate, key) for name, (rate, key) in limits.items())
+    return next(filter(None, waits), 0)
 
 
-def _wait_seconds(request: HttpRequest, group: str, rate: str, key: Callable[[str, HttpRequest], str]) -> int:
+def _wait_seconds(request: HttpRequest, group: str, rate: Rate, key: Key) -> int:
     usage = get_usage(request, group=group, key=key, rate=rate, increment=True)
     return max(1, usage["time_left"]) if usage and usage["should_limit"] else 0
+
+
+def code_wait_seconds(request: HttpRequest, address: str) -> int:
+    """Count a wish for a code to an e-mail address, as `wait_seconds` does. The mailbox is counted, whoever asks and in
+    whatever spelling: it is what would be flooded."""
+    return wait_seconds(
+        request,
+        "send_code",
+        {
+            "address": by_address("10/10m"),
+            "mailbox": ("5/h", lambda group, request: shoppers.mailbox(address)),
+        },
+    )
+
+
+def redeem_wait_seconds(request: HttpRequest) -> int:
+    """Count a code that is given, as `wait_seconds` does. The tries at each mailbox's code are counted with it."""
+    return wait_seconds(request, "redeem_code", {"address": by_address("30/10m")})

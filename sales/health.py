@@ -1,15 +1,17 @@
 """What the service depends on, and how each of it is."""
 
 import asyncio
+import logging
 import time
-from contextlib import suppress
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connection
 
-from sales import snapshots, store
-from sales.durability import UNKNOWN, check_on_lane
+from flashsale.tracing import no_request
+from sales import invited_mirror, snapshots, store
+from sales.directory import Listing
+from sales.durability import UNKNOWN, summary, verdicts_on_lane
 from sales.per_loop import per_loop
 
 CHECK_WITHIN_SECONDS = 1.0
@@ -17,6 +19,10 @@ CHECK_WITHIN_SECONDS = 1.0
 KEEP_SECONDS = 0.5
 # An order writer that is alive is never this far behind.
 LONGEST_LAG_MS = 30_000
+
+log = logging.getLogger(__name__)
+# What was logged of each check that fails, so that it is logged once however often health is asked for.
+_failing: dict[str, str] = {}
 
 
 async def report() -> dict[str, Any]:
@@ -53,75 +59,117 @@ async def _timed(check: Any) -> dict[str, Any]:
         async with asyncio.timeout(CHECK_WITHIN_SECONDS):
             facts = await check()
     except (store.Failure, DatabaseError, TimeoutError) as error:
-        return {"status": "unavailable", "reason": str(error) or "no answer in time"}
-    return {"status": "ok", "latencyMs": round((time.monotonic() - started) * 1000, 1), **facts}
+        if (told := str(error) or "no answer in time") != _failing.get(check.__name__):
+            log.warning("%s is unavailable: %s", check.__name__.lstrip("_"), error if str(error) else told)
+        _failing[check.__name__] = told
+        return {"status": "unavailable", "latencyMs": _since(started), "reason": _reason(error)}
+    _failing.pop(check.__name__, None)
+    return {"status": "ok", "latencyMs": _since(started), **facts}
+
+
+def _since(started: float) -> float:
+    return round((time.monotonic() - started) * 1000, 1)
+
+
+def _reason(error: Exception) -> str:
+    """Return what everybody may know of an error. What Redis and SQL said names hosts and accounts: the log has it."""
+    if isinstance(error, DatabaseError):
+        return "SQL cannot be used; the log says why"
+    if isinstance(error.__cause__, (store.RedisError, OSError, DatabaseError)):
+        return f"{str(error).partition(':')[0]}; the log says why"
+    return str(error) or "no answer in time"
 
 
 async def _redis() -> dict[str, Any]:
-    """Tell whether purchases can be decided. Raises store.Unavailable when no sale can sell."""
-    with suppress(store.Unavailable):
-        await snapshots.find("")  # it compares Redis with SQL when Redis has started again: nobody else may be asking
-    listings, run_id, checked_run = await store.call(
-        ("HGETALL", store.DIRECTORY), ("ECHO", store.RUN_ID), ("GET", store.CHECKED_RUN)
+    """Tell whether purchases can be decided. Raises store.Unavailable when no sale that is not over can sell."""
+    # It compares Redis with SQL when Redis has started again: nobody else may be asking.
+    directory = await snapshots.directory()
+    closed, refusing, servers = await asyncio.gather(
+        _closed({slug: listing.id for slug, listing in directory.items()}), _refusing(directory), verdicts_on_lane()
     )
-    if checked_run != run_id:
-        raise store.Unavailable("Redis is new or has started again; the next request compares it with SQL")
-    sales = {slug.decode(): int(line.split()[0]) for slug, line in zip(listings[::2], listings[1::2], strict=True)}
-    closed = await _closed(sales, run_id.decode())
-    if sales and len(closed) == len(sales):
+    coming = {slug: listing for slug, listing in directory.items() if listing.ends_ms > snapshots.now_ms()}
+    for slug, listing in coming.items():
+        if reason := refusing.get(store.place(listing.id)):
+            closed.setdefault(slug, reason)
+    if coming and closed.keys() >= coming.keys():
         raise store.Unavailable(f"every sale is closed: {closed}")
-    durability = await check_on_lane()
-    facts = {"sales": len(sales), "closed": closed, "durability": durability}
-    return facts | ({"status": "degraded"} if closed or durability not in ("ok", UNKNOWN) else {})
+    if refusing and not coming:
+        raise store.Unavailable("; ".join(refusing.values()))
+    durability = summary(servers)
+    facts: dict[str, Any] = {"sales": len(directory), "closed": closed, "durability": durability}
+    if len(servers) > 1:
+        facts["servers"] = servers
+    reasons = [f"closed: {', '.join(closed)}"] if closed else []
+    if durability not in ("ok", UNKNOWN):
+        reasons.append(f"acknowledged purchases may be lost: {durability}")
+    return facts | ({"status": "degraded", "reason": "; ".join(reasons)} if reasons else {})
 
 
-async def _closed(sales: dict[str, int], run_id: str) -> dict[str, str]:
+async def _refusing(directory: dict[str, Listing]) -> dict[object, str]:
+    """Return the servers, as `store.place` has them, that can be read and take no purchase, and why."""
+    keys = {store.place(listing.id): store.key(listing.id, "config") for listing in directory.values()}
+    keys = keys or {None: store.DIRECTORY}
+    replies = await store.ask_scripts("writable", [([key], ()) for key in keys.values()])
+    answers = zip(keys, replies, strict=True)
+    return {place: _reason(reply) for place, reply in answers if isinstance(reply, store.Failure)}
+
+
+async def _closed(sales: dict[str, int]) -> dict[str, str]:
     """Return the sales that may not sell, and why."""
     if not sales:
         return {}
-    fields = ("published", "run_id", "closed")
-    replies = await store.call(*(("HMGET", store.key(sale_id, "config"), *fields) for sale_id in sales.values()))
+    fields = ("published", "run_id", "closed", "identity", "archived")
+    answers = await store.ask(*(("HMGET", store.key(sale_id, "config"), *fields) for sale_id in sales.values()))
     closed = {}
-    for slug, (published, checked_run, reason) in zip(sales, replies, strict=True):
+    for (slug, sale_id), (reply, run_id) in zip(sales.items(), answers, strict=True):
+        if isinstance(reply, store.Failure):
+            closed[slug] = _reason(reply)
+            continue
+        published, checked_run, reason, identity, archived = reply
         if published != b"1":
             closed[slug] = f"Redis has lost the sale. Run manage.py restore_sale {slug}"
         elif reason:
             closed[slug] = reason.decode().partition(" ")[2]
         elif checked_run.decode() != run_id:
             closed[slug] = "Redis has started again; the next request compares it with SQL"
+        elif identity == b"invited" and not archived and not await _has_list(sale_id):
+            closed[slug] = "Redis does not hold its list of invited shoppers; the order writer mirrors it"
     return closed
 
 
-async def _writer() -> dict[str, Any]:
-    """Tell how far the order writer is behind: purchases that are not acknowledged, and how old the oldest is."""
-    now, listings = await store.call(("TIME",), ("HVALS", store.DIRECTORY))
-    streams = [store.key(int(line.split()[0]), "orders") for line in listings]
-    exists = await store.call(*(("EXISTS", stream) for stream in streams)) if streams else []
-    streams = [stream for stream, found in zip(streams, exists, strict=True) if found]
-    if not streams:
-        return {"backlog": 0, "lagMs": 0}
-    groups = await store.call(*(("XINFO", "GROUPS", stream) for stream in streams))
-    backlog, lag_ms = 0, 0
-    for stream, reply in zip(streams, groups, strict=True):
-        group = dict(zip(reply[0][::2], reply[0][1::2], strict=True))
-        waiting = group[b"pending"] + (group[b"lag"] or 0)
-        if waiting:
-            oldest_ms = await _oldest_waiting_ms(stream, group)
-            lag_ms = max(lag_ms, int(now[0]) * 1000 + int(now[1]) // 1000 - oldest_ms)
-        backlog += waiting
-    facts = {"backlog": backlog, "lagMs": max(0, lag_ms)}
-    return facts | ({"status": "degraded"} if lag_ms > LONGEST_LAG_MS else {})
-
-
-async def _oldest_waiting_ms(stream: str, group: dict[bytes, Any]) -> int:
-    """Return when the oldest purchase was made that the order writer has not acknowledged, in ms since 1970."""
-    pending, undelivered = await store.call(
-        ("XPENDING", stream, store.WRITERS),
-        ("XRANGE", stream, b"(" + group[b"last-delivered-id"], "+", "COUNT", 1),
+async def _has_list(sale_id: int) -> bool:
+    note, members = await store.call(
+        ("GET", store.key(sale_id, "invited_list")), ("SCARD", store.key(sale_id, "invited"))
     )
-    oldest = [pending[1]] if pending[0] else []
-    oldest += [entry[0] for entry in undelivered]
-    return min(int(entry_id.partition(b"-")[0]) for entry_id in oldest) if oldest else 2**63
+    return invited_mirror.read(note, members).is_whole()
+
+
+async def _writer() -> dict[str, Any]:
+    """Tell how far the order writer is behind: purchases that are not acknowledged, and how old the oldest is.
+
+    Of a cluster, the servers that are away are left out.
+    """
+    calls = [([store.key(sale_id, "orders")], (store.WRITERS,)) for sale_id in await _sale_ids()]
+    replies = await store.ask_scripts("backlog", calls) if calls else []
+    told = [reply for reply in replies if not isinstance(reply, store.Failure)]
+    lag_ms = max((waited_ms for _, waited_ms in told), default=0)
+    facts = {"backlog": sum(backlog for backlog, _ in told), "lagMs": lag_ms}
+    reason = f"a purchase has waited {lag_ms // 1000} s to be an order in SQL; see that manage.py write_orders runs"
+    return facts | ({"status": "degraded", "reason": reason} if lag_ms > LONGEST_LAG_MS else {})
+
+
+async def _sale_ids() -> list[int]:
+    """Return the published sales; while Redis's directory of them is away, those that this worker knows."""
+    try:
+        ((listings, _),) = await store.ask(("HVALS", store.DIRECTORY))
+        if not isinstance(listings, store.Failure):
+            return [int(line.split()[0]) for line in listings]
+        failure = listings
+    except store.Failure as error:
+        failure = error
+    if known := snapshots.last_known_directory():
+        return [listing.id for listing in known.values()]
+    raise failure
 
 
 async def _database() -> dict[str, Any]:
@@ -144,7 +192,7 @@ class _Kept:
 
     async def get(self) -> dict[str, Any]:
         if self._look is None or (self._look.done() and time.monotonic() - self._looked_at > KEEP_SECONDS):
-            self._look = asyncio.get_running_loop().create_task(_look())
+            self._look = asyncio.get_running_loop().create_task(_look(), context=no_request())
             self._looked_at = time.monotonic()
         return await asyncio.shield(self._look)
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from django.db.models import Q
 
-from sales import attempt_counts, histogram, states, store, workers
+from sales import attempt_counts, histogram, publishing, states, store, workers
 from sales.attempt_counts import Second
 from sales.clock import from_redis, to_ms
 from sales.models import Sale
@@ -36,7 +36,10 @@ class Drift(NamedTuple):
 
 
 class Stand(NamedTuple):
-    """What Redis says at one moment. `backlog` purchases wait for the order writer, the oldest of them for `lag_ms`."""
+    """What Redis says at one moment. `backlog` purchases wait for the order writer, the oldest of them for `lag_ms`.
+
+    `workers` is None while the server that hears of them is away, which in a cluster may be another than the sale's.
+    """
 
     now_ms: int
     sold: int
@@ -47,7 +50,7 @@ class Stand(NamedTuple):
     drift: Drift
     used_bytes: int
     most_bytes: int
-    workers: Workers
+    workers: Workers | None
 
 
 class Picture(NamedTuple):
@@ -101,15 +104,16 @@ def _every(found: dict[int, Second], first: int, last: int, remaining: int | Non
 
 def _stand(sale: Sale) -> Stand | None:
     """Return how the sale stands, or None when Redis does not have it. Raises store.RedisError."""
+    if sale.archived_at:
+        return _archived_stand(sale)
     stream, purchases = store.key(sale.id, "orders"), store.key(sale.id, "purchases")
-    pipeline = store.client().pipeline(transaction=True)
+    pipeline = store.pipeline(stream)
     pipeline.time()
     pipeline.hlen(purchases)
     pipeline.get(store.key(sale.id, "stock"))
     pipeline.hget(store.key(sale.id, "config"), "total_stock")
     pipeline.xinfo_groups(stream)
-    pipeline.hgetall(store.WORKERS)
-    now, sold, stock, total, groups, heard = pipeline.execute(raise_on_error=False)
+    now, sold, stock, total, groups = pipeline.execute(raise_on_error=False)
     if stock is None or total is None or isinstance(groups, Exception):
         return None
     now_ms = to_ms(from_redis(now))
@@ -119,7 +123,7 @@ def _stand(sale: Sale) -> Stand | None:
     backlog = group["pending"] + (group["lag"] or 0)
     # Where Redis cannot tell how far the writer is behind, nothing is said of what SQL lacks.
     acknowledged = sold - backlog if group["lag"] is not None else 0
-    memory: dict[str, Any] = store.client().info("memory")
+    used_bytes, most_bytes = _memory(sale)
     return Stand(
         now_ms=now_ms,
         sold=sold,
@@ -128,10 +132,44 @@ def _stand(sale: Sale) -> Stand | None:
         backlog=backlog,
         lag_ms=_lag_ms(stream, group, now_ms) if backlog else 0,
         drift=_drift(sale, sold, acknowledged, int(stock) + sold - int(total)),
-        used_bytes=memory["used_memory"],
-        most_bytes=memory.get("maxmemory") or memory.get("total_system_memory") or 0,
-        workers=workers.count(heard, now_ms),
+        used_bytes=used_bytes,
+        most_bytes=most_bytes,
+        workers=_workers(now_ms),
     )
+
+
+def _archived_stand(sale: Sale) -> Stand | None:
+    """Return how an archived sale stands, of which nothing waits for the order writer."""
+    standing = publishing.standing(sale)
+    if standing.remaining_stock is None:
+        return None
+    now_ms, orders = to_ms(standing.read_at), sale.valid_orders().count()
+    used_bytes, most_bytes = _memory(sale)
+    return Stand(
+        now_ms=now_ms,
+        sold=standing.sold,
+        remaining_stock=standing.remaining_stock,
+        total_stock=sale.total_stock,
+        backlog=0,
+        lag_ms=0,
+        drift=Drift(max(0, standing.sold - orders), max(0, orders - standing.sold), 0),
+        used_bytes=used_bytes,
+        most_bytes=most_bytes,
+        workers=_workers(now_ms),
+    )
+
+
+def _workers(now_ms: int) -> Workers | None:
+    try:
+        return workers.count(store.client().hgetall(store.WORKERS), now_ms)
+    except store.RedisError:
+        return None
+
+
+def _memory(sale: Sale) -> tuple[int, int]:
+    """Return the bytes that the server of the sale takes, and the most that it can."""
+    memory: dict[str, Any] = store.server_of(store.key(sale.id, "config")).info("memory")
+    return memory["used_memory"], memory.get("maxmemory") or memory.get("total_system_memory") or 0
 
 
 def _drift(sale: Sale, sold_before: int, acknowledged: int, units: int) -> Drift:
@@ -145,7 +183,7 @@ def _drift(sale: Sale, sold_before: int, acknowledged: int, units: int) -> Drift
 
 def _lag_ms(stream: str, group: dict[str, Any], now_ms: int) -> int:
     """Return for how long the oldest purchase waits that the order writer has not acknowledged."""
-    pipeline = store.client().pipeline(transaction=True)
+    pipeline = store.pipeline(stream)
     pipeline.xpending(stream, store.WRITERS)
     pipeline.xrange(stream, min=b"(" + group["last-delivered-id"], count=1)
     pending, undelivered = pipeline.execute()

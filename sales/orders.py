@@ -1,7 +1,7 @@
 """Move purchases from the streams into SQL. An entry is acknowledged only after its row is committed and read back."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,26 +33,45 @@ def run_once(consumer: str, *, claim_after_ms: int = CLAIM_AFTER_MS) -> int:
     comes twice finds its row. What a consumer left unacknowledged for `claim_after_ms` is taken over.
     Raises store.RedisError and django.db.DatabaseError; what was not acknowledged comes again.
     """
-    streams = _streams(list(Sale.objects.values_list("id", flat=True)))
-    if not streams:
-        return 0
-    abandoned = _abandoned(streams, consumer, claim_after_ms)
-    return sum(_store(sale_id, entries) for sale_id, entries in [*abandoned, *_new(streams, consumer)])
+
+    def run(sale_ids: Sequence[int]) -> int:
+        streams = _streams(sale_ids)
+        if not streams:
+            return 0
+        try:
+            pages = [*_abandoned(streams, consumer, claim_after_ms), *_new(streams, consumer)]
+        except store.ResponseError:
+            if _streams(list(streams.values())) == streams:
+                raise
+            return 0  # one is gone, because its sale was archived; what was delivered of others comes again
+        return sum(_store(sale_id, entries) for sale_id, entries in pages)
+
+    return store.for_each_server(_sale_ids(), run)
 
 
 def drain(sale: Sale) -> int:
     """Store all that one sale's stream holds, whoever was to do it; return how many entries. Raises as `run_once`."""
-    streams, consumer, done = _streams([sale.id]), consumer_name(), 0
-    for stream in streams:
-        cursor = b""
-        while cursor != b"0-0":
-            cursor, entries, _ = store.client().xautoclaim(
-                stream, store.WRITERS, consumer, min_idle_time=0, start_id=cursor or "0-0", count=LARGEST_BATCH
-            )
-            done += _store(sale.id, entries)
-        while page := _new(streams, consumer, wait_ms=None):
-            done += sum(_store(sale_id, entries) for sale_id, entries in page)
+    done = 0
+    for stream in _streams([sale.id]):
+        try:
+            done += sum(_store(sale.id, entries) for entries in _undone(stream, sale.id))
+        except store.ResponseError:
+            if store.client().exists(stream):
+                raise
+            # Somebody else has archived the sale: the stream went when SQL had all of it.
     return done
+
+
+def _undone(stream: str, sale_id: int) -> Iterator[list[Entry]]:
+    """Yield, page by page, what a stream has for any writer: first what others were given, then what nobody was."""
+    cursor, consumer = b"", consumer_name()
+    while cursor != b"0-0":
+        cursor, entries, _ = store.client().xautoclaim(
+            stream, store.WRITERS, consumer, min_idle_time=0, start_id=cursor or "0-0", count=LARGEST_BATCH
+        )
+        yield entries
+    while page := _new({stream: sale_id}, consumer, wait_ms=None):
+        yield from (entries for _, entries in page)
 
 
 def tidy() -> None:
@@ -60,7 +79,13 @@ def tidy() -> None:
 
     Safe to repeat.
     """
-    for stream in _streams(list(Sale.objects.values_list("id", flat=True))):
+    store.for_each_server(_sale_ids(), _tidy)
+
+
+def _tidy(sale_ids: Sequence[int]) -> int:
+    """Tidy the streams of sales that are on the same server, and return how many there are."""
+    streams = _streams(sale_ids)
+    for stream in streams:
         # In this order: whatever is delivered in between has a higher ID than this.
         (group,) = store.client().xinfo_groups(stream)
         pending = store.client().xpending(stream, store.WRITERS)
@@ -69,6 +94,7 @@ def tidy() -> None:
         for writer in store.client().xinfo_consumers(stream, store.WRITERS):
             if writer["pending"] == 0 and writer["idle"] > FORGET_AFTER_MS:
                 store.client().xgroup_delconsumer(stream, store.WRITERS, writer["name"])
+    return len(streams)
 
 
 def consumer_name() -> str:
@@ -76,28 +102,40 @@ def consumer_name() -> str:
     return process_name()
 
 
+def _sale_ids() -> list[int]:
+    """Return the sales that may have a stream: the archived ones have nothing left to store."""
+    return list(Sale.objects.filter(archived_at=None).values_list("id", flat=True))
+
+
 def _streams(sale_ids: Sequence[int]) -> Streams:
     """Return the streams that exist, and whose they are."""
     streams = {store.key(sale_id, "orders"): sale_id for sale_id in sale_ids}
-    pipeline = store.client().pipeline(transaction=False)
+    pipeline = store.pipeline(next(iter(streams)), transaction=False)
     for stream in streams:
         pipeline.exists(stream)
     return {stream: streams[stream] for stream, exists in zip(streams, pipeline.execute(), strict=True) if exists}
 
 
 def _abandoned(streams: Streams, consumer: str, claim_after_ms: int) -> list[tuple[int, list[Entry]]]:
-    pipeline = store.client().pipeline(transaction=False)
+    pipeline = store.pipeline(next(iter(streams)), transaction=False)
     for stream in streams:
         pipeline.xautoclaim(stream, store.WRITERS, consumer, min_idle_time=claim_after_ms, count=LARGEST_BATCH)
     return [(sale_id, reply[1]) for sale_id, reply in zip(streams.values(), pipeline.execute(), strict=True)]
 
 
 def _new(streams: Streams, consumer: str, wait_ms: int | None = WAIT_MS) -> list[tuple[int, list[Entry]]]:
-    reply: Any = store.client().xreadgroup(
-        store.WRITERS, consumer, dict.fromkeys(streams, ">"), count=LARGEST_BATCH, block=wait_ms
-    )
-    # redis-py gives a dict of lists under RESP 3, and a list of pairs under RESP 2.
-    pages = [(stream, page[0]) for stream, page in reply.items()] if isinstance(reply, dict) else reply or []
+    if store.is_cluster():  # where nothing reads streams of several slots at once, nor waits for them
+        pipeline = store.pipeline(next(iter(streams)), transaction=False)
+        for stream in streams:
+            pipeline.xreadgroup(store.WRITERS, consumer, {stream: ">"}, count=LARGEST_BATCH)
+        replies = pipeline.execute()
+    else:
+        wanted = dict.fromkeys(streams, ">")
+        replies = [store.client().xreadgroup(store.WRITERS, consumer, wanted, count=LARGEST_BATCH, block=wait_ms)]
+    pages: list[tuple[bytes, list[Entry]]] = []
+    for reply in replies:
+        # redis-py gives a dict of lists under RESP 3, and a list of pairs under RESP 2.
+        pages += [(stream, page[0]) for stream, page in reply.items()] if isinstance(reply, dict) else reply or []
     return [(streams[stream.decode()], entries) for stream, entries in pages]
 
 
@@ -156,7 +194,8 @@ def _set_aside(sale_id: int, reasons: dict[str, str], entries: dict[bytes, dict[
         Quarantine.objects.get_or_create(
             sale_id=sale_id, entry_id=entry_id, defaults={"fields": fields, "reason": reason}
         )
-        log.error("sale %s: stream entry %s is in quarantine: %s", sale_id, entry_id, reason)
+        # The reason quotes the entry, and so names the shopper: it stays in SQL.
+        log.error("sale %s: stream entry %s is in quarantine; the admin says why", sale_id, entry_id)
         done.append(entry_id)
     return done
 

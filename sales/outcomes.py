@@ -16,7 +16,10 @@ HTTP_STATUS = {
     "payload_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
     "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "unauthorized": HTTPStatus.UNAUTHORIZED,
+    "wrong_code": HTTPStatus.UNAUTHORIZED,
     "forbidden": HTTPStatus.FORBIDDEN,
+    "not_invited": HTTPStatus.FORBIDDEN,
     "idempotency_key_reused": HTTPStatus.UNPROCESSABLE_ENTITY,
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
     "too_many_listeners": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -29,7 +32,7 @@ HTTP_STATUS = {
 # How an attempt to buy can end.
 OF_ATTEMPTS = (
     *("purchased", "replayed", "already_purchased", "sold_out", "not_started", "ended", "paused", "rate_limited"),
-    *("order_cancelled", "idempotency_key_reused", "unavailable", "unknown", "server_error"),
+    *("order_cancelled", "not_invited", "idempotency_key_reused", "unavailable", "unknown", "server_error"),
 )
 
 # What happened, and what to do next.
@@ -47,7 +50,10 @@ SENTENCE = {
     "payload_too_large": "The request is too large: send at most 8 KiB.",
     "request_timeout": "The request took too long to arrive. Send it again.",
     "method_not_allowed": "This address does not take that method. The Allow header lists those that it takes.",
+    "unauthorized": "This sale is for confirmed shoppers: confirm your e-mail address, and send the token.",
+    "wrong_code": "This code is wrong, used, or too old. Check it, or ask for another one at /api/shopper/code.",
     "forbidden": "This request comes from another site. Open the sale's own page and buy there.",
+    "not_invited": "This sale is for invited shoppers, and you are not on its list. Ask the seller for an invitation.",
     "idempotency_key_reused": "This Idempotency-Key has bought for somebody else. Send a new one.",
     "rate_limited": "Too many attempts. Wait a few seconds, then try again.",
     "too_many_listeners": "Enough pages listen to this sale already. Ask for its status now and then instead.",
@@ -62,3 +68,14 @@ def retry_after(outcome: str, seconds: int = 1) -> dict[str, str]:
     """Return the Retry-After header of an outcome that waiting may change, and nothing for the others."""
     may_change = HTTP_STATUS[outcome] in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
     return {"Retry-After": str(seconds)} if may_change else {}
+
+
+def challenge(outcome: str, authorization: str = "") -> dict[str, str]:
+    """Return the header that says what a 401 asks for, and nothing for the others.
+
+    `authorization` is the asker's header: who has sent a token hears that it is not good (RFC 6750, section 3.1).
+    """
+    if HTTP_STATUS[outcome] != HTTPStatus.UNAUTHORIZED:
+        return {}
+    has_token = authorization.partition(" ")[0].lower() == "bearer"
+    return {"WWW-Authenticate": 'Bearer error="invalid_token"' if has_token else "Bearer"}

@@ -8,14 +8,17 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils import translation
 
-from sales import directory, formats, languages, purchases, receipts, rendering, snapshots, store, words
+from sales import directory, formats, identities, languages, purchases, receipts, rendering, snapshots, store, words
 from sales.endpoints import Refused, endpoint, find_shown_sale, read_shopper
+from sales.models import Identity
 from sales.origins import is_foreign
 from sales.outcomes import HTTP_STATUS
 from sales.refusals import refusal, uncached
 
 # What sale.js imports: the page names them, so that the browser need not find them out one after another.
-MODULES = [f"sales/{name}.js" for name in ("announcements", "attempts", "clock", "formats", "network", "news", "words")]
+MODULES = [
+    f"sales/{name}.js" for name in ("announcements", "attempts", "clock", "formats", "network", "news", "who", "words")
+]
 
 
 @endpoint("GET", "HEAD", "POST", refuse=refusal)
@@ -48,7 +51,9 @@ async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
             purchases.count_unavailable(snapshots.last_known_id(slug), read_shopper(typed), deadline)
         raise
     try:
-        purchase = await purchases.buy(found.id, read_shopper(typed), deadline=deadline)
+        claimed = read_shopper(typed) if typed or found.identity == Identity.OPEN else ""
+        user_id = identities.shopper(request, found, claimed)
+        purchase = await purchases.buy(found.id, user_id, deadline=deadline)
     except Refused as refused:
         purchase = purchases.Purchase(refused.code)
     except store.Failure as failure:
@@ -72,7 +77,7 @@ def _answer_page(language: str, found: snapshots.Snapshot, typed: str, purchase:
             "icon": words.icon(purchase.outcome),
         }
         content = render_to_string("sales/sale.html", context)
-    headers = uncached(language, purchase.outcome, purchase.retry_after_seconds or 1)
+    headers = uncached(language, purchase.outcome, purchase.quota.seconds if purchase.quota else 1)
     return HttpResponse(content, status=HTTP_STATUS[purchase.outcome], headers=headers)
 
 

@@ -1,27 +1,19 @@
 """Prove before a sale that everything it needs is ready: each check says what it found, and what to do."""
 
-import time
 from collections.abc import Callable
-from typing import Any, cast
-from urllib.parse import urlsplit
+from typing import cast
 
-import psutil
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
-from django.template.defaultfilters import filesizeformat
 from django.utils.functional import SimpleLazyObject
 
-from sales import continuity, deployment, durability, health, publishing, store
+from flashsale.redaction import shown
+from sales import continuity, deployment, health, invited_mirror, publishing, redis_checks, store
 from sales.clock import beside_utc, to_ms
 from sales.findings import Finding, failure, ok, warning
-from sales.models import Sale
+from sales.models import Identity, Sale
 
-# docs/performance.md: a purchase with its idempotency key takes 147 bytes, and 213 until its order is written.
-BYTES_PER_PURCHASE = 215
-# Who looks at the sale's page compares its own clock with Redis's, so that seconds do no harm; operators see both.
-CLOCKS_AGREE_SECONDS = 1.0
-CLOCKS_DIFFER_SECONDS = 30.0
 # An order writer reads each stream about twice a second.
 WRITER_IS_GONE_MS = 5_000
 
@@ -39,55 +31,7 @@ def _look(name: str, check: Callable[[Sale], Finding], sale: Sale) -> Finding:
         found = failure(f"Not checked, because Redis failed: {error}", "Mend Redis, then check again.")
     except DatabaseError as error:
         found = failure(f"Not checked, because SQL failed: {str(error).strip()}", "Mend SQL, then check again.")
-    return found._replace(name=name)
-
-
-def _redis(sale: Sale) -> Finding:
-    try:
-        info = store.client().info("replication")
-        started = time.monotonic()
-        store.client().ping()
-        took_ms = (time.monotonic() - started) * 1000
-    except store.RedisError as error:
-        return failure(f"Redis cannot be reached: {error}", "Start it, or correct REDIS_URL.")
-    if info["role"] != "master":
-        return failure("This Redis is a replica, which takes no purchases.", "Set REDIS_URL to its primary.")
-    return ok(f"Redis answers in {took_ms:.1f} ms.")
-
-
-def _durability(sale: Sale) -> Finding:
-    found = durability.check()
-    if found == durability.UNKNOWN:
-        expected = ", ".join(f"{name} {value}" for name, value in durability.EXPECTED.items())
-        return warning("This Redis does not tell its settings.", f"Make sure that they are: {expected}.")
-    if found != "ok":
-        return failure(f"Acknowledged purchases may be lost: {found}.", "Set this in Redis's configuration.")
-    return ok("Every purchase is on disk before it is answered.")
-
-
-def _clock(sale: Sale) -> Finding:
-    before = time.time()
-    seconds, microseconds = store.client().time()
-    ahead = seconds + microseconds / 1e6 - (before + time.time()) / 2
-    words = f"Redis's clock, which opens the sale, is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'}"
-    remedy = "Synchronise both machines' clocks (NTP)."
-    if abs(ahead) > CLOCKS_DIFFER_SECONDS:
-        return failure(f"{words} this machine's.", remedy)
-    if abs(ahead) > CLOCKS_AGREE_SECONDS:
-        return warning(f"{words} this machine's.", remedy)
-    return ok(f"Redis's clock and this machine's agree to {abs(ahead) * 1000:.0f} ms.")
-
-
-def _script(sale: Sale) -> Finding:
-    """Load the script where it is missing, as the first purchase would: what can go wrong with it does so now."""
-    source = store.script("purchase")
-    try:
-        if store.client().script_exists(source.sha)[0]:
-            return ok("Redis has the purchase script.")
-        store.client().script_load(source.text)
-    except store.ResponseError as error:
-        return failure(f"Redis does not take the purchase script: {error}", "Allow EVALSHA and SCRIPT to this user.")
-    return ok("Redis had no purchase script, and has it now.")
+    return found._replace(name=name, reason=shown(found.reason))
 
 
 def _sql(sale: Sale) -> Finding:
@@ -100,6 +44,11 @@ def _sql(sale: Sale) -> Finding:
         names = ", ".join(f"{migration.app_label} {migration.name}" for migration, _ in plan[:3])
         more = f" and {len(plan) - 3} more" if len(plan) > 3 else ""
         return failure(f"Migrations have not run: {names}{more}.", "Run manage.py migrate.")
+    if connection.vendor == "sqlite" and not deployment.is_local():
+        reason = "Orders are in an SQLite file: other machines do not see it, and it is gone with a container."
+        return warning(
+            reason, "Set DATABASE_URL to a PostgreSQL server, unless one machine with a disk serves everything."
+        )
     return ok(f"{connection.display_name} answers, and every migration has run.")
 
 
@@ -119,10 +68,12 @@ def _continuity(sale: Sale) -> Finding:
     """Compare Redis with SQL where it has started again since, as the next request would."""
     config = publishing.standing(sale).config
     if not config:
+        if sale.archived_at:
+            return failure("Redis has lost what it shows of the archived sale.", "Run manage.py publish_sales.")
         if sale.first_published_at:
             return failure("The sale is closed: Redis has lost it.", f"Run manage.py restore_sale {sale.slug}.")
         return ok("The sale was never published: Redis has nothing to lose.")
-    reason, run_id = continuity.closed_reason(config), store.run_id_blocking()
+    reason, run_id = continuity.closed_reason(config), store.run_id_blocking(store.key(sale.id, "config"))
     if not reason and config.get("run_id") != run_id:
         reason = continuity.confirm(sale.id, run_id)
     if reason:
@@ -131,7 +82,7 @@ def _continuity(sale: Sale) -> Finding:
 
 
 def _window(sale: Sale) -> Finding:
-    seconds, _ = store.client().time()
+    seconds, _ = redis_checks.server_of(sale).time()
     now_ms, starts_ms, ends_ms = seconds * 1000, to_ms(sale.starts_at), to_ms(sale.ends_at)
     doubts = []
     if not sale.published:
@@ -142,6 +93,8 @@ def _window(sale: Sale) -> Finding:
         doubts.append((f"It ended on {beside_utc(sale.ends_at)}.", "Choose “Extend” on its page."))
     elif starts_ms <= now_ms:
         doubts.append((f"It started on {beside_utc(sale.starts_at)}.", "Nothing to do, if it is to sell already."))
+    if sale.archived_at:
+        doubts = [("It is archived: nobody can buy.", f"Run manage.py restore_sale {sale.slug}, then “Extend”.")]
     if doubts:
         return warning(" ".join(reason for reason, _ in doubts), " ".join(remedy for _, remedy in doubts))
     return ok(f"It starts on {beside_utc(sale.starts_at)}, and ends on {beside_utc(sale.ends_at)}.")
@@ -155,25 +108,32 @@ def _stock(sale: Sale) -> Finding:
     return ok(f"{left:,} of {sale.total_stock:,} units are for sale.")
 
 
-def _memory(sale: Sale) -> Finding:
-    left = max(0, sale.total_stock - publishing.standing(sale).sold)
-    needed, (free, whose) = left * BYTES_PER_PURCHASE, _free_bytes()
-    words = f"{left:,} purchases take {filesizeformat(needed)}, and {filesizeformat(free)} are free ({whose})."
-    remedy = "Give Redis more memory, or raise its maxmemory: when it is full, nothing is sold."
-    if needed > free:
-        return failure(words, remedy)
-    if needed > free / 2:  # while Redis rewrites its append-only file it may need what it holds once more
-        return warning(words, remedy)
-    return ok(words)
+def _invitations(sale: Sale) -> Finding:
+    if sale.identity != Identity.INVITED:
+        return ok("The sale has no list of invited shoppers.")
+    invited = sale.invited().count()
+    if not invited:
+        return failure("Nobody is invited: the list is empty.", "Upload the list: “Invitations” on its page.")
+    if difference := invited_mirror.difference(sale):
+        remedy = "Wait for the order writer, which mirrors it. If this stays, run manage.py audit_sale --repair."
+        return failure(f"Redis does not hold the list as SQL has it: {difference}.", remedy)
+    return ok(f"{invited:,} shoppers are invited, and Redis knows them.")
 
 
-def _free_bytes() -> tuple[int, str]:
-    info: dict[str, Any] = store.client().info("memory")
-    if info["maxmemory"]:
-        return max(0, info["maxmemory"] - info["used_memory"]), "Redis's maxmemory"
-    if (urlsplit(settings.REDIS_URL).hostname or "localhost") in deployment.LOCAL_HOSTS:
-        return psutil.virtual_memory().available, "this machine"
-    return max(0, info["total_system_memory"] - info["used_memory_rss"]), "Redis's machine, if it is alone there"
+def _who_may_buy(sale: Sale) -> Finding:
+    """Tell whether codes that confirm an address go out. Whether they arrive, only a mail shows."""
+    if sale.identity == Identity.OPEN:
+        return ok("Everybody may buy: a name is believed as it is typed.")
+    needs = "Only who has confirmed an e-mail address may buy, by a code in a mail"
+    remedy = "Set EMAIL_URL to your mail server; or see that every shopper comes from the sale's partner."
+    kind = settings.EMAIL_BACKEND.split(".")[-2]
+    if kind == "dummy":
+        return warning(f"{needs}, and no mail goes out.", remedy)
+    if kind == "console" and settings.HTTPS:
+        return warning(f"{needs}, and mails are printed here instead of sent.", remedy)
+    if kind == "smtp":
+        return ok(f"{needs}, which goes out by {settings.EMAIL_HOST}.")
+    return ok(f"{needs}, which is printed here.")
 
 
 def _writer(sale: Sale) -> Finding:
@@ -185,6 +145,8 @@ def _writer(sale: Sale) -> Finding:
     if entry["status"] != "ok":
         return failure(late, remedy)
     stream = store.key(sale.id, "orders")
+    if sale.archived_at:
+        return ok("The sale is archived: SQL has all its orders.")
     if not store.client().exists(stream):
         return ok("There is no stream yet: the sale was never published.")
     writers = store.client().xinfo_consumers(stream, store.WRITERS)
@@ -198,15 +160,19 @@ def _writer(sale: Sale) -> Finding:
 
 
 CHECKS: dict[str, Callable[[Sale], Finding]] = {
-    "Redis": _redis,
-    "durability": _durability,
-    "clock": _clock,
-    "script": _script,
+    "Redis": redis_checks.check_connection,
+    "durability": redis_checks.check_durability,
+    "failover": redis_checks.check_failover,
+    "clock": redis_checks.check_clock,
+    "script": redis_checks.check_script,
+    "writing": redis_checks.check_writable,
     "SQL": _sql,
     "mirror": _mirror,
     "continuity": _continuity,
     "window": _window,
     "stock": _stock,
-    "memory": _memory,
+    "invitations": _invitations,
+    "who may buy": _who_may_buy,
+    "memory": redis_checks.check_memory,
     "order writer": _writer,
 }

@@ -7,9 +7,12 @@ from typing import NamedTuple
 from django.db import transaction
 from django.utils import timezone
 
-from sales import store
+from sales import archive_mirror, invited_mirror, store
 from sales.clock import from_redis
 from sales.models import Sale
+
+# Of what an archived sale has let go, the order writer frees so much at a time: orders are to be written meanwhile.
+EMPTYING_CALLS = 50
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +30,8 @@ class Standing(NamedTuple):
         """Return whether Redis holds the sale as SQL has it."""
         if not self.config and not sale.published:
             return True
-        expected = sale.mirror() | {"total_stock": sale.total_stock, "epoch": sale.epoch}
+        publication = {"archived" if sale.archived_at else "epoch": sale.epoch}
+        expected = sale.mirror() | {"total_stock": sale.total_stock} | publication
         return all(self.config.get(name) == str(value) for name, value in expected.items())
 
 
@@ -64,31 +68,48 @@ def publish(sale: Sale) -> Standing:
         try:
             if sale.published or sale.first_published_at:
                 _mirror(sale)
+                invited_mirror.follow(sale)
             list_in_directory(sale)
+            is_due = archive_mirror.is_emptying(sale)
         except store.RedisError as error:
             raise store.Unavailable(str(error)) from error
-        if sale.mirror_due:
+        if sale.mirror_due and not is_due:
             sale.mirror_due = False
             sale.save(update_fields=["mirror_due"])
     return standing(sale)
+
+
+def publish_archive(sale: Sale) -> None:
+    """Mirror an archived sale, and return when Redis has its memory back, which takes some seconds for a million
+    purchases. Safe to repeat, and to kill: the order writer finishes it. Raises as `publish`."""
+    publish(sale)
+    while archive_mirror.empty(sale):
+        publish(sale)
 
 
 def catch_up() -> int:
     """Publish the sales whose last change Redis has not taken, and return how many; the order writer does it once a
     second, so that SQL and Redis agree in the end, whoever died or was away in between.
 
-    Safe to repeat. A sale that Redis has lost waits for restore_sale. Raises store.Unavailable.
+    Safe to repeat. A sale that Redis has lost waits for restore_sale. Raises store.Unavailable, once it has tried all:
+    another server may hold the next.
     """
     done = 0
+    failure: store.Unavailable | None = None
     for sale in Sale.objects.filter(mirror_due=True):
         try:
             publish(sale)
             done += 1
+            archive_mirror.empty(sale, EMPTYING_CALLS)
         except BelowSold as reason:
             keep_total_in_force(sale, reason)
             log.warning("%s: %s Its total stock stays %s.", sale.slug, reason, reason.in_force)
         except Lost:
             continue
+        except store.Unavailable as reason:
+            failure = reason
+    if failure:
+        raise failure
     return done
 
 
@@ -120,7 +141,7 @@ def publish_all() -> list[tuple[Sale, Standing | NotPublished]]:
 def standing(sale: Sale) -> Standing:
     """Return what Redis holds of a sale. Raises store.Unavailable."""
     try:
-        pipeline = store.client().pipeline(transaction=True)
+        pipeline = store.pipeline(store.key(sale.id, "config"))
         pipeline.hlen(store.key(sale.id, "purchases"))
         pipeline.get(store.key(sale.id, "stock"))
         pipeline.hgetall(store.key(sale.id, "config"))
@@ -128,12 +149,11 @@ def standing(sale: Sale) -> Standing:
         sold, stock, config, time = pipeline.execute()
     except store.RedisError as error:
         raise store.Unavailable(str(error)) from error
-    return Standing(
-        sold,
-        None if stock is None else int(stock),
-        {name.decode(): value.decode() for name, value in config.items()},
-        from_redis(time),
-    )
+    texts = {name.decode(): value.decode() for name, value in config.items()}
+    remaining_stock = None if stock is None else int(stock)
+    if "archived" in texts:
+        sold, remaining_stock = archive_mirror.units(texts)
+    return Standing(sold, remaining_stock, texts, from_redis(time))
 
 
 def stage(sale: Sale) -> None:
@@ -147,13 +167,15 @@ def stage(sale: Sale) -> None:
 
 def unstage(sale: Sale) -> None:
     """Close a rehearsal: from now on nobody finds it, and nothing of it is sold. Safe to repeat. Raises as `stage`."""
-    pipeline = store.client().pipeline(transaction=False)
-    pipeline.delete(store.key(sale.id, "config"))
-    pipeline.hdel(store.REHEARSALS, sale.slug)
-    pipeline.execute()
+    store.client().delete(store.key(sale.id, "config"))
+    store.client().hdel(store.REHEARSALS, sale.slug)
 
 
 def _mirror(sale: Sale) -> None:
+    if sale.archived_at:
+        if not archive_mirror.write(sale):
+            raise Lost(sale, standing(sale).sold)
+        return
     outcome, sold = _send(sale, sale.mirror())
     if outcome == b"below_sold":
         raise BelowSold(sold, in_force=max(sold, int(standing(sale).config["total_stock"])))
@@ -175,7 +197,7 @@ def _send(sale: Sale, config: dict[str, str | int]) -> tuple[bytes, int]:
             sale.epoch,
             int(sale.first_published_at is None),
             sale.valid_orders().count(),
-            store.run_id_blocking(),
+            store.run_id_blocking(store.key(sale.id, "config")),
             store.WRITERS,
             *(word for pair in config.items() for word in pair),
         ],
@@ -186,7 +208,7 @@ def _send(sale: Sale, config: dict[str, str | int]) -> tuple[bytes, int]:
 def list_in_directory(sale: Sale) -> None:
     """Bring the sale's line in the directory up to date; its earlier address, if it had another, goes."""
     lines = store.client().hgetall(store.DIRECTORY)
-    pipeline = store.client().pipeline(transaction=True)  # at no moment is the sale missing
+    pipeline = store.pipeline(store.DIRECTORY)  # at no moment is the sale missing
     if outdated := [slug for slug, line in lines.items() if int(line.split()[0]) == sale.id]:
         pipeline.hdel(store.DIRECTORY, *outdated)
     if sale.published:
@@ -210,10 +232,11 @@ def list_all(run_id: str) -> None:
     """
     with transaction.atomic():
         lines = {sale.slug: _line(sale) for sale in Sale.objects.select_for_update().filter(published=True)}
-        pipeline = store.client().pipeline(transaction=True)
+        pipeline = store.pipeline(store.DIRECTORY)
         pipeline.delete(store.DIRECTORY)
         if lines:
             pipeline.hset(store.DIRECTORY, mapping=lines)
+        archive_mirror.note_lost()
         pipeline.set(store.CHECKED_RUN, run_id)
         pipeline.execute()
 

@@ -2,22 +2,28 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings
 
-from sales import attempts, store
+from flashsale.rates import Rate
+from sales import archives, attempts, metrics, store
 from sales.batcher import Batcher
 from sales.per_loop import per_loop
+from sales.ratelimits import Quota
 
 # An attempt, or a sale's ID and a user_id.
 Item = TypeVar("Item", bound=tuple[Any, ...])
+_sale_of = itemgetter(0)
 
 # Bounds how long one script call keeps Redis from everybody else: about 5 ms when every attempt wins.
 LARGEST_BATCH = 500
+# Before those of the attempts.
+KEYS = "config", "stock", "purchases", "keys", "orders", "barred", "invited", "invited_list"
 # From arrival to answer; the rest of the promised 1.5 s is for HTTP.
 ANSWER_WITHIN_SECONDS = 1.3
 
@@ -31,12 +37,15 @@ class Attempt(NamedTuple):
 
 
 class Purchase(NamedTuple):
-    """The answer to an attempt: `outcome` is a word of `outcomes`; `order_id` is empty without a unit."""
+    """The answer to an attempt: `outcome` is a word of `outcomes`; `order_id` is empty without a unit.
+
+    `quota` tells how many more attempts the shopper may make, if they are limited.
+    """
 
     outcome: str
     order_id: str = ""
     remaining_stock: int | None = None
-    retry_after_seconds: int = 0
+    quota: Quota | None = None
 
 
 def new_deadline() -> float:
@@ -51,7 +60,11 @@ async def buy(sale_id: int, user_id: str, idempotency_key: str = "", *, deadline
     call carries the first one's `order_id`, and with the same key it is `replayed`.
     Raises store.Unavailable when Redis did not take the attempt, store.Unknown when it may have.
     """
-    return await _attempts().submit(Attempt(sale_id, user_id, digest(idempotency_key)), deadline or new_deadline())
+    attempt, deadline = Attempt(sale_id, user_id, digest(idempotency_key)), deadline or new_deadline()
+    try:
+        return await _attempts()[store.place(sale_id)].submit(attempt, deadline)
+    except store.Archived:
+        return _decided_by_archive(attempt, await archives.look_up(sale_id, user_id, deadline))
 
 
 def count_unavailable(sale_id: int | None, user_id: str, deadline: float) -> None:
@@ -62,8 +75,11 @@ def count_unavailable(sale_id: int | None, user_id: str, deadline: float) -> Non
 
 async def find(sale_id: int, user_id: str, *, deadline: float | None = None) -> str | None:
     """Return the `order_id` of a shopper's purchase, or None. Raises store.Unavailable."""
+    deadline = deadline or new_deadline()
     try:
-        return await _searches().submit((sale_id, user_id), deadline or new_deadline())
+        return await _searches()[store.place(sale_id)].submit((sale_id, user_id), deadline)
+    except store.Archived:
+        return (await archives.look_up(sale_id, user_id, deadline)).order_id or None
     except store.Unknown as error:
         raise store.Unavailable(*error.args) from error
 
@@ -96,16 +112,19 @@ async def _decide(batch: Sequence[Attempt]) -> list[Purchase | store.Failure]:
     """Decide the attempts in one exchange with Redis: one call of the script for each sale among them."""
     sales = _by_sale(batch)
     calls = [_script_call(sale_id, group) for sale_id, group in sales.items()]
+    sent_at = time.monotonic()
+    replies = await store.run_scripts("purchase", calls)
+    metrics.note_batch(len(batch), time.monotonic() - sent_at)
     answers = {
         sale_id: iter(_purchases(sale_id, len(group), reply))
-        for (sale_id, group), reply in zip(sales.items(), await store.run_scripts("purchase", calls), strict=True)
+        for (sale_id, group), reply in zip(sales.items(), replies, strict=True)
     }
     return [next(answers[attempt.sale_id]) for attempt in batch]
 
 
 def _script_call(sale_id: int, group: Sequence[Attempt]) -> tuple[list[str], list[Any]]:
     """Return the script's keys and arguments."""
-    keys = [store.key(sale_id, name) for name in ("config", "stock", "purchases", "keys", "orders", "barred")]
+    keys = [store.key(sale_id, name) for name in KEYS]
     limit, period_us = 0, 0
     if settings.USER_RATE:
         limit, period_us = settings.USER_RATE.limit, settings.USER_RATE.period_seconds * 1_000_000
@@ -120,12 +139,13 @@ def _purchases(sale_id: int, count: int, reply: Any) -> list[Purchase | store.Fa
     if isinstance(reply, store.Failure):
         return [reply] * count
     purchases: list[Purchase | store.Failure] = []
-    newest_order = b""
-    for outcome, order_id, number in zip(reply[::3], reply[1::3], reply[2::3], strict=True):
+    newest_order, rate = b"", settings.USER_RATE
+    for outcome, order_id, number, attempts_left, seconds in zip(*(reply[place::5] for place in range(5)), strict=True):
         if not order_id:
-            purchases.append(_refused(outcome, number))
+            purchases.append(_refused(outcome, number, rate, attempts_left, seconds))
             continue
-        purchases.append(Purchase(outcome.decode(), order_id.decode(), number))
+        quota = _quota(rate, attempts_left, seconds)
+        purchases.append(Purchase(outcome.decode(), order_id.decode(), number, quota))
         if outcome == b"purchased":
             newest_order = order_id
     if newest_order:
@@ -137,23 +157,45 @@ _count = partial(attempts.count, within_seconds=ANSWER_WITHIN_SECONDS)
 
 
 @lru_cache(maxsize=1000)
-def _refused(outcome: bytes, number: int) -> Purchase:
+def _refused(outcome: bytes, number: int, rate: Rate | None, attempts_left: int, seconds: int) -> Purchase:
     """Return what the script says to all whom it refuses alike."""
-    if outcome == b"rate_limited":
-        return Purchase("rate_limited", retry_after_seconds=-(-number // 1000))
-    return Purchase(outcome.decode(), remaining_stock=number)
+    remaining_stock = None if outcome == b"rate_limited" else number
+    return Purchase(outcome.decode(), "", remaining_stock, _quota(rate, attempts_left, seconds))
 
 
-async def _search(wanted: Sequence[tuple[int, str]]) -> list[str | None]:
+@lru_cache(maxsize=1000)
+def _quota(rate: Rate | None, attempts_left: int, seconds: int) -> Quota | None:
+    return Quota("shopper", rate, attempts_left, seconds) if rate else None
+
+
+def _decided_by_archive(attempt: Attempt, held: archives.Held) -> Purchase:
+    """Return what the script would have said, had Redis kept the purchases of a sale that has ended.
+
+    Who was not invited hears that it has ended.
+    """
+    if held.order_id and attempt.key_digest and attempt.key_digest == held.key_digest:
+        return Purchase("replayed", held.order_id, held.remaining_then)
+    if held.order_id:
+        return Purchase("already_purchased", held.order_id, held.remaining_stock)
+    return Purchase("order_cancelled" if held.is_barred else "ended", "", held.remaining_stock)
+
+
+async def _search(wanted: Sequence[tuple[int, str]]) -> list[str | store.Failure | None]:
     """Return the order_id of each shopper, by sale and user_id."""
     sales = _by_sale(wanted)
-    commands = (
-        ("HMGET", store.key(sale_id, "purchases"), *(user_id for _, user_id in group))
-        for sale_id, group in sales.items()
-    )
-    replies = dict(zip(sales, map(iter, await store.call(*commands)), strict=True))
-    found = (next(replies[sale_id]) for sale_id, _ in wanted)
-    return [purchase.decode().partition(" ")[0] if purchase else None for purchase in found]
+    commands: list[tuple[Any, ...]] = []
+    for sale_id, group in sales.items():
+        commands.append(("HMGET", store.key(sale_id, "purchases"), *(user_id for _, user_id in group)))
+        # Read last: when it is not there, the purchases were.
+        commands.append(("HEXISTS", store.key(sale_id, "config"), "archived"))
+    replies = await store.call(*commands)
+    purchases = dict(zip(sales, map(iter, replies[::2]), strict=True))
+    archived = {sale_id for sale_id, is_archived in zip(sales, replies[1::2], strict=True) if is_archived}
+    found = ((sale_id in archived, next(purchases[sale_id])) for sale_id, _ in wanted)
+    return [
+        store.Archived() if is_archived else purchase.decode().partition(" ")[0] if purchase else None
+        for is_archived, purchase in found
+    ]
 
 
 def _by_sale(items: Sequence[Item]) -> dict[int, list[Item]]:
@@ -169,11 +211,23 @@ def _known() -> dict[int, Known]:
     return {}
 
 
-@per_loop
-def _attempts() -> Batcher[Attempt, Purchase]:
-    return Batcher(_decide, LARGEST_BATCH, _count)
+class _ByServer(dict[object, Batcher[Any, Any]]):
+    """A batcher for each server, so that who waits for one of them need not wait for another."""
+
+    def __init__(self, make: Callable[[], Batcher[Any, Any]]):
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, place: object) -> Batcher[Any, Any]:
+        batcher = self[place] = self._make()
+        return batcher
 
 
 @per_loop
-def _searches() -> Batcher[tuple[int, str], str | None]:
-    return Batcher(_search, LARGEST_BATCH)
+def _attempts() -> _ByServer:
+    return _ByServer(partial(Batcher, _decide, LARGEST_BATCH, _count, _sale_of))
+
+
+@per_loop
+def _searches() -> _ByServer:
+    return _ByServer(partial(Batcher, _search, LARGEST_BATCH, group=_sale_of))

@@ -10,9 +10,9 @@ from django.utils.translation import gettext, gettext_lazy
 from django.utils.translation import gettext_noop as _
 from django.views.decorators.csrf import csrf_exempt
 
-from sales import formats, formlimits, receipts, shoppers, store, words
-from sales.addresses import address_of
+from sales import formats, formlimits, identities, receipts, shoppers, store, words
 from sales.clock import to_ms
+from sales.endpoints import Refused
 from sales.models import Sale
 from sales.origins import is_foreign
 from sales.refusals import refusal
@@ -26,6 +26,9 @@ CANCELLED = _("This order is cancelled")
 NO_RECEIPT = _("No receipt here")
 ONE_MOMENT = _("One moment")
 LOST = _("We are looking for your order")
+NOT_CONFIRMED = gettext_lazy(
+    "In this sale everybody sees only their own order. Confirm this e-mail address first, by “My e-mail address” below."
+)
 NOT_FOUND = gettext_lazy(
     "No order for that name in this sale. Check the spelling, and whether you bought with another name."
 )
@@ -120,7 +123,12 @@ def find_order(request: HttpRequest) -> HttpResponse:
     try:
         if wait_seconds := formlimits.wait_seconds(request, "find_order", _limits(form)):
             return refusal(request, "rate_limited", wait_seconds=wait_seconds)
-        address = receipts.address_by_name(form.cleaned_data["sale"], form.cleaned_data["user_id"])
+        sale, user_id = form.cleaned_data["sale"], form.cleaned_data["user_id"]
+        identities.check_may_ask(request, sale, user_id)
+        address = receipts.address_by_name(sale, identities.person(sale, user_id))
+    except Refused:
+        form.add_error("user_id", NOT_CONFIRMED)
+        return _find_page(request, form, 403)
     except (DatabaseError, store.RedisError, store.Unavailable) as error:
         log.warning("orders cannot be looked up: %s", error)
         return _not_now(request, NOT_SEARCHED)
@@ -133,7 +141,7 @@ def find_order(request: HttpRequest) -> HttpResponse:
 def _limits(form: FindOrder) -> formlimits.Limits:
     """Return the limits of one address, and of one name whatever address asks for it."""
     return {
-        "address": ("20/m", lambda group, request: address_of(request)),
+        "address": formlimits.by_address("20/m"),
         "name": ("10/m", lambda group, request: form.cleaned_data["user_id"]),
     }
 

@@ -62,7 +62,7 @@ def address_by_name(sale: Sale, user_id: str) -> str:
     """Return the path of a shopper's receipt, or "" when the shopper has no order in this sale. Who has none but a
     cancelled one is led to that, which says so.
 
-    The only way from a name to somebody's receipt: it is open because every sale believes the name that it is given.
+    The only way from a name to somebody's receipt. Who calls it has made sure that the sale believes the asker.
     Raises store.Unavailable when it cannot be told.
     """
     try:

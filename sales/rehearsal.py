@@ -16,7 +16,7 @@ from types import FrameType
 from django.conf import settings
 from django.db import DatabaseError, transaction
 
-from sales import crowd, publishing, snapshots, store
+from sales import crowd, directory, publishing, store
 from sales.audit import audit
 from sales.crowd import Attempt
 from sales.deployment import LOCAL_HOSTS
@@ -70,7 +70,7 @@ def _play(sale: Sale, address: str, host: str) -> list[Finding]:
     sale.ends_at = sale.starts_at + LASTS
     sale.save()
     publishing.stage(sale)
-    time.sleep(snapshots.OLDEST_SECONDS)  # each web worker reads the sales anew by then
+    time.sleep(directory.OLDEST_SECONDS)  # each web worker reads the sales anew by then
     crowd.status(address, host, sale.slug)
     began = time.monotonic()
     attempts = crowd.send(address, host, sale.slug, SHOPPERS)
@@ -211,7 +211,7 @@ def _wait_for_writer(sale: Sale) -> None:
 
 def _keys(sale: Sale) -> Iterator[bytes]:
     """Yield all of the sale's keys, whoever made them."""
-    return store.client().scan_iter(match=store.key(sale.id, "*"), count=1_000)
+    return store.server_of(store.key(sale.id, "config")).scan_iter(match=store.key(sale.id, "*"), count=1_000)
 
 
 def _own_address() -> str:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-from csp.utils import build_policy
 from django.http import HttpRequest, HttpResponse
 from django.utils import translation
 
 from sales import languages
 from sales.endpoints import Answer, etag_of, is_known
+from sales.headers import OF_PAGES
 from sales.per_loop import per_loop
 
 # Each worker renders a page at most this often in each language.
@@ -22,13 +22,6 @@ MOST_PAGES = 500
 GZIP_LEVEL = 4
 
 HTML = "text/html; charset=utf-8"
-# What SecurityMiddleware and django-csp add to Django's own pages.
-HEADERS = {
-    "Content-Security-Policy": build_policy(),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
 
 
 class Version(NamedTuple):
@@ -51,22 +44,23 @@ def page(request: HttpRequest, name: str, render: Callable[[], str]) -> HttpResp
         return response
     language = languages.of(request)
     with translation.override(language):
-        made = _made(render().encode(), language)
+        made = packed(render().encode(), {"Content-Type": HTML, "Content-Language": language})
     if len(_pages()) >= MOST_PAGES:
         _pages().clear()
     _pages()[name, language] = made
-    return _response(request, made)
+    return answer(request, made)
 
 
 def known(request: HttpRequest, name: str) -> HttpResponse | None:
     """Return the page `name` as it was rendered a moment ago; None when it is time to render it again."""
     found = _pages().get((name, languages.of(request)))
     if found and time.monotonic() - found.rendered_at <= RENDER_EVERY_SECONDS:
-        return _response(request, found)
+        return answer(request, found)
     return None
 
 
-def _response(request: HttpRequest, found: Page) -> HttpResponse:
+def answer(request: HttpRequest, found: Page) -> HttpResponse:
+    """Return the version of the page that the asker takes, or a 304 to who has it."""
     version = found.gzipped if takes_gzip(request.META.get("HTTP_ACCEPT_ENCODING", "")[:200]) else found.plain
     return version.not_modified if is_known(request, version.etag) else version.whole
 
@@ -81,26 +75,31 @@ def takes_gzip(accept_encoding: str) -> bool:
     return weights.get("gzip", weights.get("*", False))
 
 
-def _made(content: bytes, language: str) -> Page:
+def packed(
+    content: bytes,
+    content_headers: dict[str, str],
+    *,
+    common_headers: dict[str, str] = OF_PAGES,
+    vary: str = "Accept-Encoding, Accept-Language",
+    max_age: int = 1,
+) -> Page:
+    """Return the page with all that its answers need. Caches keep it for `max_age` seconds."""
     etag = etag_of(content)
     compressed = gzip.compress(content, GZIP_LEVEL, mtime=0)
-    headers = {"Content-Type": HTML, "Content-Language": language}
+    headers = {**common_headers, "Cache-Control": f"public, max-age={max_age}", "Vary": vary}
     return Page(
         time.monotonic(),
-        _version(content, etag, headers),
-        _version(compressed, f'{etag[:-1]}-gzip"', {**headers, "Content-Encoding": "gzip"}),
+        _version(content, {**headers, "ETag": etag}, content_headers),
+        _version(
+            compressed, {**headers, "ETag": f'{etag[:-1]}-gzip"'}, {**content_headers, "Content-Encoding": "gzip"}
+        ),
     )
 
 
-def _version(content: bytes, etag: str, content_headers: dict[str, str]) -> Version:
+def _version(content: bytes, headers: dict[str, str], content_headers: dict[str, str]) -> Version:
     """Make both responses. Some clients unpack the empty 304, too, if it says that it is packed."""
-    headers = {
-        **HEADERS,
-        "Cache-Control": "public, max-age=1",
-        "ETag": etag,
-        "Vary": "Accept-Encoding, Accept-Language",
-    }
-    return Version(etag, Answer(content, 200, {**headers, **content_headers}), Answer(b"", 304, headers))
+    whole, not_modified = Answer(content, 200, {**headers, **content_headers}), Answer(b"", 304, headers)
+    return Version(headers["ETag"], whole, not_modified)
 
 
 @per_loop

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from django.db import transaction
 from django.utils import timezone
 
-from sales import cancelling, continuity, orders, publishing, store
+from sales import cancelling, continuity, invited_mirror, orders, publishing, store
 from sales.models import Order, Sale, new_epoch
 from sales.paging import PAGE, pages
 from sales.purchases import purchased_ms
@@ -29,12 +29,14 @@ def restore(sale: Sale) -> Restoration:
     sale under a new epoch.
 
     Purchases that only Redis or its stream knows are kept. Nothing can be bought meanwhile. Safe to repeat, also after
-    it was interrupted. Raises store.RedisError and django.db.DatabaseError; the sale is then still closed.
+    it was interrupted. Raises store.RedisError, store.Unavailable and django.db.DatabaseError; the sale is then still
+    closed.
     """
-    client, run_id = store.client(), store.run_id_blocking()
-    client.hset(store.key(sale.id, "config"), "closed", f"{run_id} It is being restored. Try again in a moment.")
+    client, config = store.client(), store.key(sale.id, "config")
+    run_id = store.run_id_blocking(config)
+    client.hset(config, "closed", f"{run_id} It is being restored. Try again in a moment.")
     # Without an epoch no comparison opens the sale before the stock is right, also when this is interrupted here.
-    client.hdel(store.key(sale.id, "config"), "epoch")
+    client.hdel(config, "epoch")
     purchases_found = client.hlen(store.key(sale.id, "purchases"))
     # Before anything is given: another shopper's order may have the key of a cancelled one.
     cancelled = _take_out_cancelled(sale)
@@ -42,6 +44,7 @@ def restore(sale: Sale) -> Restoration:
     for page in pages(sale.valid_orders().order_by("id").iterator(PAGE)):
         _give(sale, page)
     _continue_stream(sale)
+    invited_mirror.mirror(sale)
     cancelled_meanwhile, sold = _reopen(sale, run_id)
     cancelled += cancelled_meanwhile
     return Restoration(
@@ -63,7 +66,7 @@ def _take_out_cancelled(sale: Sale) -> int:
 
 
 def _give(sale: Sale, page: list[Order]) -> None:
-    pipeline = store.client().pipeline(transaction=False)
+    pipeline = store.pipeline(store.key(sale.id, "purchases"), transaction=False)
     for order in page:
         pipeline.hset(
             store.key(sale.id, "purchases"),
@@ -94,14 +97,16 @@ def _reopen(sale: Sale, run_id: str) -> tuple[int, int]:
         sold = store.client().hlen(store.key(sale.id, "purchases"))
         sale.epoch = new_epoch()
         sale.first_published_at = sale.first_published_at or timezone.now()
-        sale.save(update_fields=["epoch", "first_published_at"])
-        pipeline = store.client().pipeline(transaction=True)
+        sale.archived_at = None
+        sale.save(update_fields=["epoch", "first_published_at", "archived_at"])
+        pipeline = store.pipeline(store.key(sale.id, "config"))
         config = sale.mirror() | {"total_stock": sale.total_stock, "epoch": sale.epoch, "run_id": run_id}
         if sold >= sale.total_stock and (last := sale.newest_orders().first()):
             config["sold_out_ms"] = purchased_ms(last.order_id)
         pipeline.set(store.key(sale.id, "stock"), max(0, sale.total_stock - sold))
         pipeline.hset(store.key(sale.id, "config"), mapping=config)
-        pipeline.hdel(store.key(sale.id, "config"), "closed")
+        pipeline.hdel(store.key(sale.id, "config"), "closed", "archived", "sold")
         pipeline.execute()
         publishing.list_in_directory(sale)
+        invited_mirror.follow(sale, trusts_redis=False)
     return cancelled, sold

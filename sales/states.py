@@ -8,7 +8,7 @@ from django.utils.timesince import timesince, timeuntil
 
 from sales import continuity, publishing, store
 from sales.clock import beside_utc, from_redis
-from sales.models import Order, Sale
+from sales.models import Identity, Order, Sale
 
 NO_REDIS = "Redis cannot be reached"
 
@@ -53,6 +53,8 @@ def state(sale: Sale) -> State:
         return State("closed", f"{NO_REDIS}: nothing is sold until it is back")
     if closed := closed_reason(sale, standing):
         return State("closed", f"Closed. {closed}")
+    if sale.archived_at:
+        return State("archived", f"Archived; it ended {timesince(sale.ends_at, at)} ago")
     pause = ", and paused" if sale.paused else ""
     if at < sale.starts_at:
         return State("paused" if pause else "upcoming", f"Starts in {timeuntil(sale.starts_at, at)}{pause}")
@@ -70,6 +72,8 @@ def state(sale: Sale) -> State:
 
 def closed_reason(sale: Sale, standing: publishing.Standing) -> str:
     """Return why Redis does not sell this sale, and what to do, or ""."""
+    if sale.archived_at and not standing.config:
+        return "Redis has lost what it shows of this archived sale. Run manage.py publish_sales"
     if sale.first_published_at and not standing.config:
         return f"Redis has lost this sale. Run manage.py restore_sale {sale.slug}"
     return continuity.closed_reason(standing.config)
@@ -86,6 +90,10 @@ def mirror_words(sale: Sale) -> str:
         return "differs from Redis, which gets it as soon as it takes it"
     if not standing.is_mirrored(sale):
         return "differs from Redis: choose “Mirror again” in the list of sales"
+    if sale.archived_at:
+        return "archived: Redis has what the sale's page shows, SQL everything else"
+    if sale.identity == Identity.INVITED and sale.list_due:
+        return "in Redis, which gets the list of invited shoppers as soon as it takes it"
     return "in Redis" if standing.config else "not in Redis yet"
 
 

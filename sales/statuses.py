@@ -24,6 +24,7 @@ def fields(sale: snapshots.Snapshot, now_ms: int) -> dict[str, Any]:
         "soldOutTime": None if sale.sold_out_within_ms() is None else iso(sale.sold_out_ms or 0),
         "productName": sale.product_name,
         "slug": sale.slug,
+        "identity": sale.identity,
     }
 
 

@@ -42,6 +42,8 @@ HEADLINE: Words = {
     "bad_request": _("We did not understand that"),
     "payload_too_large": _("That was too much"),
     "request_timeout": _("That took too long"),
+    "unauthorized": _("Confirm your e-mail address first"),
+    "not_invited": _("This sale is for invited shoppers"),
     "forbidden": _("That was not accepted"),
     "rate_limited": _("One moment"),
     "no_sale": _("Nothing here"),
@@ -64,6 +66,8 @@ SENTENCE: Words = {
     "bad_request": _("The request is broken. Go back, reload the page and try again."),
     "payload_too_large": _("You sent more than we take. Go back and send less."),
     "request_timeout": _("Your request did not arrive in time. Go back and send it again."),
+    "unauthorized": _("This sale is for confirmed addresses. Follow the link above; it takes a minute."),
+    "not_invited": _("Your address is not on its list. Have you been invited under another one?"),
     "forbidden": _("It came from another site. Open the sale's own page here and buy there."),
     "rate_limited": _("Too many attempts. Wait a few seconds, then try again."),
     "no_sale": _("There is no such sale. Check the address, or look at all sales."),
@@ -110,6 +114,10 @@ def for_script() -> dict[str, Any]:
         "headline": HEADLINE,
         "sentence": SENTENCE,
         "icon": ICON,
+        "who": {
+            "words": gettext("You buy as %(userId)s"),
+            "link": gettext("Not you?"),
+        },
         "busy": gettext("One moment…"),
         "asking": {
             "headline": gettext("We are not sure yet"),

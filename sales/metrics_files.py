@@ -1,0 +1,78 @@
+"""The files in which the web workers of this machine keep what they count, in the format of Prometheus's client.
+
+What a dead worker has counted stays in the sum. The client leaves its files where they are, so that each worker that
+ends would make every later reading slower; here, who reads puts those of the dead into one.
+"""
+
+import fcntl
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prometheus_client import Metric
+from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.multiprocess import MultiProcessCollector
+
+# A reading takes milliseconds; who is stopped in the middle of one must not keep the others for ever.
+LOCKED_WITHIN_SECONDS = 2.0
+# Gauges are left out: of those that die, only the living are added up.
+_KINDS = ("counter", "histogram")
+_OF_THE_DEAD = "dead"
+
+
+def read_sums(directory: Path) -> list[Metric]:
+    """Return the sums over all workers, dead and alive. Raises TimeoutError while another reader does not end."""
+    with _locked(directory):
+        for kind in _KINDS:
+            _merge_dead(directory, kind)
+        return list(MultiProcessCollector(None, directory).collect())
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Let nobody else read meanwhile: they would count twice, or miss, what is being moved."""
+    with (directory / "lock").open("w") as lock:
+        deadline = time.monotonic() + LOCKED_WITHIN_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError("another process reads the metrics, and does not end") from None
+                time.sleep(0.01)
+        yield
+
+
+def _merge_dead(directory: Path, kind: str) -> None:
+    """Move the numbers of workers that are gone into one file. Its buckets are single ones, as in each worker's."""
+    found = {path.stem.partition("_")[2]: path for path in directory.glob(f"{kind}_*.db")}
+    dead = [path for owner, path in found.items() if owner != _OF_THE_DEAD and not _is_alive(int(owner))]
+    if not dead:
+        return
+    sums: defaultdict[str, float] = defaultdict(float)
+    for path in [*dead, *([found[_OF_THE_DEAD]] if _OF_THE_DEAD in found else [])]:
+        for key, value, *_ in MmapedDict.read_all_values_from_file(path):
+            sums[key] += value
+    merged = directory / f"{kind}_{_OF_THE_DEAD}.new"
+    merged.unlink(missing_ok=True)
+    file = MmapedDict(str(merged))
+    for key, value in sums.items():
+        file.write_value(key, value, 0.0)
+    file.close()
+    merged.replace(directory / f"{kind}_{_OF_THE_DEAD}.db")
+    for path in dead:
+        path.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
