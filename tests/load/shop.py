@@ -37,13 +37,16 @@ class Closed(Exception):
 
 class Shop:
     """Redis, web server and order writer under a temporary directory, as `make run` starts them but for the limit per
-    address: the whole crowd has one. Use it as a context manager."""
+    address: the whole crowd has one. `settings` are those that differ. Use it as a context manager."""
+
+    def __init__(self, **settings: str):
+        self._different = settings
 
     def __enter__(self) -> "Shop":
         self.var_dir = Path(tempfile.mkdtemp(prefix="flashsale-load-", dir="/tmp"))
         self.port = free_port()
         self._started: dict[str, subprocess.Popen[bytes]] = {}
-        self._settings = programs.environment(self.var_dir, PORT=str(self.port), USER_RATE="10/10s")
+        self._settings = programs.environment(self.var_dir, PORT=str(self.port), USER_RATE="10/10s", **self._different)
         try:
             self._start("Redis", embedded_redis.command(self.var_dir))
             self._manage("migrate", "--verbosity=0")

@@ -2,18 +2,16 @@
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from tests.faults.programs import PROJECT_DIR
 from tests.load.bench.contenders import CONTENDERS, Missing, build
-from tests.load.bench.measure import measure
-from tests.load.bench.tables import Results, machine_words, report, targets
+from tests.load.bench.measure import machine, measure
+from tests.load.bench.tables import Results, report, targets, whole
 
 CONNECTIONS = (1, 16, 64, 256, 1000, 4000)
 DOCUMENT = PROJECT_DIR / "docs" / "performance.md"
@@ -24,7 +22,7 @@ def main() -> int:
     if not shutil.which("wrk"):
         sys.exit("flashsale: wrk makes the load, and is not installed; on Debian: apt install wrk")
     missing = _build(options.only)
-    results = Results(machine=_machine(options), missing=missing)
+    results = Results({**machine(), "rounds": options.rounds, "seconds": options.seconds}, missing)
     for number in range(1, options.rounds + 1):
         for name in options.only:
             if name not in missing:
@@ -32,7 +30,7 @@ def main() -> int:
     text = report(results)
     print(f"\n{text}\n\n{targets(results)}")
     if options.save:
-        _save(results, text)
+        _save(results)
     return 0
 
 
@@ -93,29 +91,18 @@ def _runs(works: Any, connections: tuple[int, ...]) -> Iterator[tuple[str, int]]
             yield work, number
 
 
-def _machine(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "rounds": options.rounds,
-        "seconds": options.seconds,
-    }
-
-
-def _save(results: Results, text: str) -> None:
+def _save(results: Results) -> None:
     DOCUMENT.with_suffix(".json").write_text(json.dumps(results.as_json(), indent=1) + "\n")
-    put_between_marks("bench", f"{machine_words(results)}\n\n{targets(results)}\n\n{text}")
+    put_between_marks("bench", whole(results))
 
 
-def put_between_marks(name: str, text: str) -> None:
-    """Replace what docs/performance.md has between the marks of that name."""
+def put_between_marks(name: str, text: str, document: Path = DOCUMENT) -> None:
+    """Replace what a document, docs/performance.md unless told otherwise, has between the marks of that name."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    before, _, rest = DOCUMENT.read_text().partition(begin)
+    before, _, rest = document.read_text().partition(begin)
     _, _, after = rest.partition(end)
-    DOCUMENT.write_text(f"{before}{begin}\n{text}\n{end}{after}")
-    print(f"Saved in {DOCUMENT.relative_to(PROJECT_DIR)}.")
+    document.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+    print(f"Saved in {document.relative_to(PROJECT_DIR)}.")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,13 @@
 
 import itertools
 import json
+import os
+import platform
 import subprocess
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +45,10 @@ def measure(contender: Contender, work: str, connections: int, seconds: int, sal
     With `sales` the attempts go to as many sales in turn, which are named sale-0, sale-1, …
     """
     redis_process = psutil.Process(contender.redis_process.pid)
-    before = _cpu_seconds(contender.processes()), _cpu_seconds([redis_process])
-    summary = _wrk(contender, work, connections, seconds, sales)
-    after = _cpu_seconds(contender.processes()), _cpu_seconds([redis_process])
+    before = cpu_seconds(contender.processes()), cpu_seconds([redis_process])
+    path = contender.purchase_path if work in PURCHASES else contender.paths[work]
+    summary = wrk(contender.address + path, work, connections, seconds, sales)
+    after = cpu_seconds(contender.processes()), cpu_seconds([redis_process])
     _wait_until_idle(contender)
     requests = max(1, summary["requests"])
     server_seconds, redis_seconds = after[0] - before[0], after[1] - before[1]
@@ -65,23 +70,31 @@ def _wait_until_idle(contender: Contender) -> None:
     """Wait until the server has done with what was under way when the load ended: the next run is not to pay for it."""
     deadline = time.monotonic() + IDLE_WITHIN_SECONDS
     while time.monotonic() < deadline:
-        before = _cpu_seconds(contender.processes())
+        before = cpu_seconds(contender.processes())
         time.sleep(0.2)
-        if _cpu_seconds(contender.processes()) - before < 0.02:
+        if cpu_seconds(contender.processes()) - before < 0.02:
             return
 
 
-def _wrk(contender: Contender, work: str, connections: int, seconds: int, sales: int) -> dict[str, Any]:
-    is_purchase = work in PURCHASES
-    path = contender.purchase_path if is_purchase else contender.paths[work]
+def wrk(url: str, work: str, connections: int, seconds: int, sales: int = 0) -> dict[str, Any]:
+    """Load a server for so long, and return wrk's summary. `work` is one of PURCHASES, or anything that is a GET."""
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(WORK_FILE)]
-    words = ["buy" if is_purchase else "get", next(_prefixes), str(sales)]
-    done = subprocess.run(
-        ["wrk", *options, contender.address + path, *words], capture_output=True, text=True, timeout=seconds + 30
-    )
+    words = ["buy" if work in PURCHASES else "get", next(_prefixes), str(sales)]
+    done = subprocess.run(["wrk", *options, url, *words], capture_output=True, text=True, timeout=seconds + 30)
     assert done.returncode == 0, done.stderr or done.stdout
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def _cpu_seconds(processes: list[psutil.Process]) -> float:
+def machine() -> dict[str, Any]:
+    """Return what was measured, and when."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
+    """Return the seconds of a core that these have used so far."""
     return sum(sum(process.cpu_times()[:2]) for process in processes)

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 from tests.load.bench.contenders import CONTENDERS
 from tests.load.bench.measure import Measurement
@@ -35,6 +35,14 @@ class Results:
         found = self.runs.get((name, work, connections))
         return median(getattr(measurement, value) for measurement in found) if found else None
 
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Self:
+        results = cls(found["machine"], found["missing"])
+        for run in found["runs"]:
+            for one in run["rounds"]:
+                results.add(run["contender"], run["work"], run["connections"], Measurement(**one))
+        return results
+
     def as_json(self) -> dict[str, Any]:
         return {
             "machine": self.machine,
@@ -57,6 +65,11 @@ def machine_words(results: Results) -> str:
         f"Measured on {machine['date']} on {machine['cores']} cores ({machine['system']}) that carry server, Redis and "
         f"wrk; Python {machine['python']}; medians of {machine['rounds']} rounds, {machine['seconds']} s each."
     )
+
+
+def whole(results: Results) -> str:
+    """Return all that docs/performance.md has of it, in Markdown: the machine, the targets, the tables."""
+    return f"{machine_words(results)}\n\n{targets(results)}\n\n{report(results)}"
 
 
 def report(results: Results) -> str:
@@ -127,7 +140,7 @@ def _targets(results: Results) -> list[Target]:
         ("winning, 1,000 connections, p99 ms", 200, False, ours("winning", 1000, "p99_ms")),
         ("sold out, 1,000 connections, p95 ms", 100, False, ours("sold_out", 1000, "p95_ms")),
         ("sold out, 1,000 connections, p99 ms", 200, False, ours("sold_out", 1000, "p99_ms")),
-        ("errors and time-outs of ours, in any run", 0, False, _our_errors(results)),
+        ("errors and time-outs of ours, in any run", 0, False, our_errors(results)),
         (
             "server CPU, sold out, as many times the floor",
             2.2,
@@ -145,7 +158,8 @@ def _targets(results: Results) -> list[Target]:
     ]
 
 
-def _our_errors(results: Results) -> float:
+def our_errors(results: Results) -> float:
+    """Return how many errors and time-outs this project had in all runs."""
     ours = [found for (name, _, _), rounds in results.runs.items() if name.startswith("flashsale") for found in rounds]
     return sum(found.errors + found.timeouts for found in ours)
 

@@ -24,7 +24,7 @@ def measure_growth() -> list[dict[str, Any]]:
         for _ in range(ROUNDS):
             for kind, count in PAGES:
                 before = _memory_bytes(flashsale)
-                with _audience(flashsale.address, kind, count) as heard:
+                with audience(flashsale.address, kind, count) as heard:
                     page_bytes = (_memory_bytes(flashsale) - before) / max(1, count)
                     found = measure(flashsale, "winning", CONNECTIONS, SECONDS)
                 points.append({"kind": kind, "pages": count, "page_bytes": page_bytes, **heard, **found.as_json()})
@@ -43,7 +43,7 @@ def _tell(point: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _audience(address: str, kind: str, count: int) -> Iterator[dict[str, float]]:
+def audience(address: str, kind: str, count: int) -> Iterator[dict[str, float]]:
     """Keep pages open; what they heard is in the dictionary afterwards."""
     heard: dict[str, float] = {}
     if not count:

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import redis
 
-from sales import purchases
 from sales.store import script
 from tests.faults import programs
+from tests.load import decisions
 from tests.load.bench.contenders import FlashSale, FlashSaleWithWriter
 from tests.load.bench.measure import measure
 
@@ -27,7 +27,7 @@ def measure_growth() -> dict[str, Any]:
         measure(flashsale, "winning", CONNECTIONS, 1)  # warm
         points, aof = [], []
         for target in STEPS:
-            _fill(flashsale, target)
+            fill(flashsale, target)
             for _ in range(ROUNDS):
                 before = _aof_bytes(flashsale), _sold(flashsale)
                 found = measure(flashsale, "winning", CONNECTIONS, SECONDS)
@@ -51,36 +51,41 @@ def measure_growth() -> dict[str, Any]:
 def measure_writer() -> dict[str, float]:
     """Return how many orders a second the order writer moves into SQLite."""
     with FlashSale() as flashsale:
-        _fill(flashsale, WRITER_ENTRIES)
-        started = time.monotonic()
-        flashsale.manage("write_orders", "--once")
-        seconds = time.monotonic() - started
-        pending = flashsale.redis.xinfo_groups(_key("orders"))[0]
-        assert (pending["pending"], pending["lag"]) == (0, 0)
+        fill(flashsale, WRITER_ENTRIES)
+        alone = WRITER_ENTRIES / write_orders(flashsale)
     with FlashSaleWithWriter() as flashsale:
         before = _acknowledged(flashsale)
         found = measure(flashsale, "winning", CONNECTIONS, 10)
         beside = (_acknowledged(flashsale) - before) / 10
-    print(f"  {WRITER_ENTRIES / seconds:,.0f} rows/s alone, {beside:,.0f} beside {found.requests_per_second:,.0f}/s")
+    print(f"  {alone:,.0f} rows/s alone, {beside:,.0f} beside {found.requests_per_second:,.0f}/s")
     return {
-        "rows_per_second": WRITER_ENTRIES / seconds,
+        "rows_per_second": alone,
         "rows_per_second_beside_load": beside,
         "purchases_per_second_meanwhile": found.requests_per_second,
     }
 
 
-def _fill(flashsale: FlashSale, target: int) -> None:
+def write_orders(flashsale: FlashSale) -> float:
+    """Have the order writer move all that is in the stream into SQL, and return the seconds that it took."""
+    started = time.monotonic()
+    flashsale.manage("write_orders", "--once")
+    seconds = time.monotonic() - started
+    pending = flashsale.redis.xinfo_groups(_key("orders"))[0]
+    assert (pending["pending"], pending["lag"]) == (0, 0)
+    return seconds
+
+
+def fill(flashsale: FlashSale, target: int) -> None:
     """Make purchases by the real script, in full batches and without waiting for the disk, until there are so many."""
     client, sold = flashsale.redis, _sold(flashsale)
     client.config_set("appendfsync", "no")
     sha, run_id = client.script_load(script("purchase").text), client.info("server")["run_id"]
-    keys = [_key(name) for name in ("config", "stock", "purchases", "keys", "orders", "barred")]
     while sold < target:
         pipeline = client.pipeline(transaction=False)
         for _ in range(BATCHES_AT_ONCE):
             count = min(BATCH, target - sold)
-            words = [word for number in range(sold, sold + count) for word in _attempt(number)]
-            pipeline.evalsha(sha, len(keys), *keys, run_id, "", 0, 0, *words)
+            shoppers = [f"filled-{number}@example.com" for number in range(sold, sold + count)]
+            pipeline.execute_command(*decisions.command(sha, run_id, shoppers))
             sold += count
             if sold == target:
                 break
@@ -91,11 +96,6 @@ def _fill(flashsale: FlashSale, target: int) -> None:
     time.sleep(0.5)
     while client.info("persistence")["aof_rewrite_in_progress"]:
         time.sleep(0.2)
-
-
-def _attempt(number: int) -> tuple[str, str]:
-    user_id = f"filled-{number}@example.com"
-    return user_id, purchases.digest(user_id)
 
 
 def _memory_bytes(flashsale: FlashSale, sold: int) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """What a purchase costs when many sales are open at once."""
 
-import time
 from typing import Any
 
 from tests.load.bench.contenders import FlashSale
@@ -8,8 +7,6 @@ from tests.load.bench.measure import measure
 
 STEPS = (1, 10, 100, 1_000)
 CONNECTIONS, SECONDS, ROUNDS = 256, 2, 3
-# sales/snapshots.py goes on reading a sale that was asked for, for so long.
-FORGOTTEN_AFTER_SECONDS = 10
 
 CREATE = """
 from datetime import timedelta
@@ -33,7 +30,6 @@ def measure_growth() -> list[dict[str, Any]]:
         for count in STEPS:
             flashsale.manage("shell", "-c", CREATE.format(first=created, last=count))
             created = count
-            time.sleep(FORGOTTEN_AFTER_SECONDS)
             one = [measure(flashsale, "winning", CONNECTIONS, SECONDS) for _ in range(ROUNDS)]
             spread = [measure(flashsale, "winning", CONNECTIONS, SECONDS, sales=count) for _ in range(ROUNDS)]
             for is_spread, found in ((False, one), (True, spread)):

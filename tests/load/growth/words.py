@@ -1,7 +1,8 @@
 """The figures of growth, in words for docs/performance.md."""
 
-from statistics import median
 from typing import Any
+
+from tests.load.points import middle
 
 PLOTS = """\
 ![CPU per purchase over connections](growth-connections.svg)
@@ -41,7 +42,7 @@ def _by_purchases(points: list[dict[str, Any]]) -> str:
     lines = ["| purchases in the sale | server µs | Redis µs |", "|---:|---:|---:|"]
     for count in sorted({point["purchases"] for point in points}):
         found = [point for point in points if point["purchases"] == count]
-        lines.append(f"| {count:,} | {_median(found, 'server_us'):.0f} | {_median(found, 'redis_us'):.1f} |")
+        lines.append(f"| {count:,} | {middle(found, 'server_us'):.0f} | {middle(found, 'redis_us'):.1f} |")
     return "\n".join(lines)
 
 
@@ -54,7 +55,7 @@ def _by_sales(points: list[dict[str, Any]]) -> str:
         cells = []
         for is_spread in (False, True):
             found = [point for point in points if point["sales"] == count and point["spread"] == is_spread]
-            cells.append(f"{_median(found, 'server_us'):.0f}, {_median(found, 'redis_us'):.1f}")
+            cells.append(f"{middle(found, 'server_us'):.0f}, {middle(found, 'redis_us'):.1f}")
         lines.append(f"| {count:,} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines)
 
@@ -70,11 +71,7 @@ def _by_pages(points: list[dict[str, Any]]) -> str:
         news = f"{max(point['longest_gap_seconds'] for point in found):.2f} s" if count else ""
         memory = f"{max(point['page_bytes'] for point in found) / 1000:.1f} kB" if count else ""
         lines.append(
-            f"| {words} | {_median(found, 'requests_per_second'):,.0f} | {_median(found, 'server_us'):.0f} "
-            f"| {_median(found, 'p99_ms'):.0f} | {news} | {memory} |"
+            f"| {words} | {middle(found, 'requests_per_second'):,.0f} | {middle(found, 'server_us'):.0f} "
+            f"| {middle(found, 'p99_ms'):.0f} | {news} | {memory} |"
         )
     return "\n".join(lines)
-
-
-def _median(points: list[dict[str, Any]], value: str) -> float:
-    return median(point[value] for point in points)
