@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 FIND_PYTHON = for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo "$$name"; exit; fi; done
 
-.PHONY: help run dev test faults bench growth load mutants lint format messages screenshots lock clean
+.PHONY: help run dev test faults bench growth scaling plan load fuzz mutants lint format messages screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,8 +22,9 @@ dev: $(VENV)/.installed  ## as run, with DEBUG and reload on change
 	@DEBUG=on exec $(BIN)/python -m flashsale.local
 
 # Each of the processes has a Redis, a database and web servers of its own.
-test: $(VENV)/.installed-dev lint  ## lint, types and the whole test suite, in JOBS (3) processes
-	@$(BIN)/python -m pytest -m "not alone" --numprocesses $(or $(JOBS),3) --dist worksteal
+test: $(VENV)/.installed-dev lint  ## lint, types and the whole test suite, in JOBS (4) processes
+	@$(BIN)/python -m pytest -m "not alone and not paired" --numprocesses $(or $(JOBS),4) --dist worksteal
+	@$(BIN)/python -m pytest -m paired --numprocesses 2 --dist worksteal
 	@$(BIN)/python -m pytest -m alone
 
 faults: $(VENV)/.installed-dev  ## break everything on purpose, N times (10), from SEED (1), JOBS (1) at a time
@@ -36,9 +37,18 @@ growth: $(VENV)/.installed-dev  ## measure how costs grow, and draw it into docs
 	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-plots.txt
 	@$(BIN)/python -m tests.load.growth
 
+scaling: $(VENV)/.installed-dev  ## measure where each part is full, simulate rushes, write docs/scaling.md: all, or these STEPS
+	@$(BIN)/python -m tests.load.scaling $(STEPS)
+
+plan: $(VENV)/.installed-dev  ## tell what a crowd of SHOPPERS (100000) for STOCK (1000) units takes
+	@$(BIN)/python -m tests.load.scaling.plans $(or $(SHOPPERS),100000) $(or $(STOCK),1000)
+
 load: $(VENV)/.installed-dev  ## send a crowd, and check what came of it: PROFILE (rush), USERS, TIME (seconds), HOST (its own)
 	@exec $(BIN)/python -m tests.load --profile "$(or $(PROFILE),rush)" --host "$(HOST)" \
 		$(if $(USERS),--users "$(USERS)") $(if $(TIME),--seconds "$(TIME)")
+
+fuzz: $(VENV)/.installed-dev  ## send what no client would, and expect documented answers: CASES (100,000), SEED (1)
+	@$(BIN)/python -m tests.fuzz $(or $(CASES),100000) $(or $(SEED),1)
 
 mutants: $(VENV)/.installed-dev  ## plant bugs, and expect the tests to catch each
 	@$(BIN)/python -m tests.mutants

@@ -1,6 +1,8 @@
 """An application whose lane has views that fail or take their time; test_lane.py serves it."""
 
 import asyncio
+import logging
+from typing import Any
 
 import orjson
 from django.http import HttpRequest, HttpResponse
@@ -11,10 +13,22 @@ from flashsale.lane import Lane
 from flashsale.urls import LANE
 from sales import endpoints, refusals, store
 
+log = logging.getLogger("flashsale.broken_views")
+
 
 @endpoints.endpoint("GET")
 async def crash(request: HttpRequest) -> HttpResponse:
     raise ZeroDivisionError
+
+
+@endpoints.endpoint("GET", "POST")
+async def quote(request: HttpRequest, text: str) -> HttpResponse:
+    """Fail with an error that quotes all that the client has sent, as a careless one would."""
+    log.warning("asked for %s by %s", text, request.META)
+    try:
+        raise LookupError(text, request.body.decode(errors="surrogateescape"))
+    except LookupError:
+        raise ValueError(f"{text} {request.headers.get('User-Agent')}") from None
 
 
 @endpoints.endpoint("GET")
@@ -50,14 +64,22 @@ async def non_atomic(request: HttpRequest, slug: str) -> HttpResponse:
     return endpoints.answer(200, {"code": "purchased"})
 
 
+async def fail_or_go_on(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """What stands behind the lane: Django, which fails before it has answered."""
+    if scope["path"] == "/broken-application":
+        raise ZeroDivisionError
+    await production(scope, receive, send)
+
+
 application = Lane(
     [
         *LANE,
         path("crash", crash),
+        path("quote/<any:text>", quote),
         path("slow", slow),
         path("broken-page", broken_page),
         path("broken-refusal", broken_refusal),
         path("non-atomic/<slug:slug>", non_atomic),
     ],
-    production,
+    fail_or_go_on,
 )

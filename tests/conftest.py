@@ -9,17 +9,22 @@ from typing import Any
 
 import httpx
 import pytest
+from django.apps import apps
 from django.conf import settings
+from django.contrib.auth.models import Group, Permission
 from django.core.management import call_command
-from django.utils import timezone
+from django.db.models.signals import post_migrate
+from django.utils import timezone, translation
 from playwright.sync_api import Browser, Page
-from pytest_django import Settings
+from pytest_django import DjangoDbBlocker, Settings
 
 from flashsale import embedded_redis
 from flashsale.supervisor import Process
 from sales import publishing, store
 from sales.models import Sale
 from tests import browsers
+from tests.mail_servers import MailServer
+from tests.redis_servers import Node
 from tests.servers import RedisServer, WebServer, free_port
 
 # The contract's bound on the age of what a worker shows (docs/api.md).
@@ -60,18 +65,71 @@ def static_files() -> None:
 
 
 @pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """Have the roles, which migrations ship, shipped again when a test has emptied the database: what runs after it in
+    the same process is not fixed."""
+    with django_db_blocker.unblock():
+        groups = Group.objects.all()
+        held = {group.name: [permission.codename for permission in group.permissions.all()] for group in groups}
+
+    def ship(**_: object) -> None:
+        for name, codenames in held.items():
+            group, _created = Group.objects.get_or_create(name=name)
+            group.permissions.set(Permission.objects.filter(codename__in=codenames))
+
+    last = [config for config in apps.get_app_configs() if config.models_module][-1]  # by now all permissions are made
+    post_migrate.connect(ship, sender=last, weak=False)
+
+
+@pytest.fixture(scope="session")
 def server(redis_server: RedisServer, static_files: None, django_db_setup: None) -> Iterator[WebServer]:
     """Two web workers as in production."""
-    server = WebServer({"PORT": str(free_port())})
-    server.start()
-    yield server
-    server.stop()
+    with WebServer({"PORT": str(free_port())}) as server:
+        yield server
+
+
+@pytest.fixture
+def own_server(redis_server: RedisServer, static_files: None, transactional_db: None) -> Iterator[WebServer]:
+    """Two workers that nobody else asks."""
+    with WebServer({"PORT": str(free_port())}) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_node(tmp_path: Path) -> Iterator[Node]:
+    """A Redis on a port of its own, which a test may break."""
+    node = Node(tmp_path)
+    yield node
+    node.kill()
+
+
+@pytest.fixture(scope="module")
+def broken_server(static_files: None, redis_server: object, django_db_setup: None) -> Iterator[WebServer]:
+    """A server with views that fail, and a limit on each address."""
+    with WebServer(
+        {"PORT": str(free_port()), "WEB_CONCURRENCY": "1", "ADDRESS_RATE": "50/2s"}, "tests.broken_views:application"
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def https_server(server: WebServer) -> Iterator[WebServer]:
+    """A web worker behind a proxy that ends TLS."""
+    with WebServer({"PORT": str(free_port()), "HTTPS": "on", "WEB_CONCURRENCY": "1"}) as found:
+        yield found
 
 
 @pytest.fixture
 def http(server: WebServer) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url) as client:
         yield client
+
+
+@pytest.fixture(autouse=True)
+def in_english() -> Iterator[None]:
+    """Forget the language in which a test's own client was answered: the thread keeps it."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture
@@ -92,6 +150,13 @@ def make_sale(db: None) -> MakeSale:
 @pytest.fixture
 def open_sale(make_sale: MakeSale) -> Sale:
     return make_sale()
+
+
+@pytest.fixture
+def verified_sale(make_sale: MakeSale, seen: Callable[[], None]) -> Sale:
+    sale = make_sale(identity="verified")
+    seen()
+    return sale
 
 
 @pytest.fixture
@@ -118,12 +183,10 @@ def visitor(chromium: Browser, server: WebServer) -> Iterator[browsers.Visitor]:
 @pytest.fixture
 def own_visitor(chromium: Browser, server: WebServer, transactional_db: None) -> Iterator[browsers.Visitor]:
     """Somebody at a server that has seen no other test: it keeps the numbers by which the history names things."""
-    own = WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"})
-    own.start()
-    visitor = browsers.Visitor(chromium, own.url)
-    yield visitor
-    visitor.close()
-    own.stop()
+    with WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"}) as own:
+        visitor = browsers.Visitor(chromium, own.url)
+        yield visitor
+        visitor.close()
 
 
 @pytest.fixture
@@ -136,6 +199,15 @@ def open_page(visitor: browsers.Visitor, seen: Callable[[], None]) -> OpenPage:
         return visitor.open(path, **options)
 
     return open_it
+
+
+@pytest.fixture
+def mail_server(settings: Settings) -> Iterator[MailServer]:
+    """A mail server to which this process sends."""
+    with MailServer() as server:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
+        yield server
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ os.environ.update(
     WEB_CONCURRENCY="2",
     BIND="127.0.0.1",
     DEBUG="off",
+    EMAIL_URL="console:",
     # Asynchronous tests, and browser tests on their own loop, use the ORM from the test thread.
     DJANGO_ALLOW_ASYNC_UNSAFE="true",
 )
@@ -26,13 +27,20 @@ os.environ.update(
         (
             "REDIS_URL",
             "PORT",
+            "METRICS_TOKEN",
+            "METRICS_NETWORKS",
+            "METRICS_DIR",
             "TRUSTED_PROXIES",
             "CSRF_TRUSTED_ORIGINS",
+            "CORS_ORIGINS",
             "MEDIA_STORAGE",
             "SECRET_KEY_FALLBACKS",
             "HTTPS",
             "SECOND_FACTOR",
             "TIME_ZONE",
+            "LOG_FORMAT",
+            "LOG_LEVEL",
+            "LOG_IDENTIFIERS",
         ),
         "",
     )

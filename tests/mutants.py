@@ -24,7 +24,10 @@ class Mutant(NamedTuple):
 
 
 PURCHASE, PUBLISH, CANCEL = "sales/lua/purchase.lua", "sales/lua/publish.lua", "sales/lua/cancel.lua"
+ARCHIVE = "sales/lua/archive.lua"
 COUNTS = "sales/attempt_counts.py"
+INVITED_TESTS = "tests/test_invited_mirror.py"
+PROTOCOL, FRAMING = "flashsale/protocol.py", "flashsale/framing.py"
 ALL_ROWS_DONE = "    done = [row.order_id for row in rows]\n"
 
 MUTANTS = {
@@ -54,7 +57,7 @@ MUTANTS = {
     "the app's clock decides": Mutant(
         (
             (PURCHASE, "local now_us = time[1] * 1000000 + time[2]", "local now_us = tonumber(ARGV[4])"),
-            (PURCHASE, "KEYS[7] and redis.call('MGET', unpack(KEYS, 7)) or {}", "{}"),
+            (PURCHASE, "KEYS[9] and call('MGET', unpack(KEYS, 9)) or {}", "{}"),
             ("sales/purchases.py", "limit, period_us, *words]", "limit, time.time_ns() // 1000, *words]"),
         ),
         "tests/test_purchase.py",
@@ -81,15 +84,29 @@ MUTANTS = {
         "tests/test_purchase.py",
     ),
     "the limit forgets what came in the same batch": Mutant(
-        ((PURCHASE, "    arrivals[key] = arrival_us\n", ""),),
-        "tests/test_purchase.py",
+        ((PURCHASE, "    arrivals[key] = now_us + step_us\n", ""),), "tests/test_shopper_limit.py"
+    ),
+    "the limit refuses who is exactly in time": Mutant(
+        ((PURCHASE, "if spare_us < 0 then", "if spare_us <= 0 then"),), "tests/test_shopper_limit.py"
+    ),
+    "a shopper who waits as told comes too early": Mutant(
+        ((PURCHASE, "wait_ms[i] = ceil(-spare_us / 1000)", "wait_ms[i] = floor(-spare_us / 1000)"),),
+        "tests/test_shopper_limit.py",
+    ),
+    "the limit allows one more": Mutant(
+        ((PURCHASE, "local spare_us = (limit - 1) * step_us", "local spare_us = limit * step_us"),),
+        "tests/test_shopper_limit.py",
+    ),
+    "a client chooses its address": Mutant(
+        (("sales/addresses.py", "        if not _is_trusted(address):\n            break\n", ""),),
+        "tests/test_address_guard.py tests/test_limits.py",
     ),
     "a key buys for anybody": Mutant(
         (
             (
                 PURCHASE,
-                "  if key_bought[key] then return 'idempotency_key_reused', '', remaining end\n  if refusal",
-                "  if refusal",
+                "  if key_bought[key] then return 'idempotency_key_reused', '', remaining end\n  if is_barred",
+                "  if is_barred",
             ),
         ),
         "tests/test_purchase.py",
@@ -97,6 +114,39 @@ MUTANTS = {
     "a new run of Redis is not compared": Mutant(
         ((PURCHASE, "if config[5] ~= ARGV[1] or ARGV[2] ~= '' and ARGV[2] ~= ARGV[1] then", "if false then"),),
         "tests/test_continuity.py",
+    ),
+    "who is not invited buys": Mutant(
+        ((PURCHASE, "  if is_stranger[user] then return 'not_invited', '', remaining end\n", ""),), INVITED_TESTS
+    ),
+    "a list that is not whole turns people away": Mutant(
+        ((PURCHASE, " or tonumber(count) ~= redis.call('SCARD', KEYS[7])", ""),), INVITED_TESTS
+    ),
+    "a list of mailboxes is asked for names": Mutant(((PURCHASE, " or one_mailbox ~= config[9]", ""),), INVITED_TESTS),
+    "an older copy's list of invited shoppers is in force": Mutant(
+        (("sales/continuity.py", "        invited_mirror.follow(sale, trusts_redis=False)\n", "        pass\n"),),
+        INVITED_TESTS,
+    ),
+    "a list from before the sale was open for a while is in force": Mutant(
+        (("sales/invited_mirror.py", "        store.client().delete(note)\n    elif", "        pass\n    elif"),),
+        INVITED_TESTS,
+    ),
+    "part of a list is put in force": Mutant(
+        (("sales/lua/enforce_invited.lua", " or count ~= tonumber(ARGV[2])", ""),), INVITED_TESTS
+    ),
+    "a list that broke off is in force": Mutant(
+        (("sales/invitations.py", "    number = _begin(sale)\n", "    number = sale.list_number\n"),),
+        "tests/test_invitations.py",
+    ),
+    "a quotation mark that does not end hides the rest of a list": Mutant(
+        (("sales/csv_lines.py", "strict=True", "strict=False"),), "tests/test_invitation_files.py"
+    ),
+    "an address that can never match is on the list": Mutant(
+        (("sales/invitation_files.py", " else email_codes.read_address(name)\n", " else name\n"),),
+        "tests/test_invitation_files.py",
+    ),
+    "names on a list that are no addresses are passed over in silence": Mutant(
+        (("sales/desk/invitations_page.py", "        if form.remark:\n", "        if False:\n"),),
+        "tests/test_invitations_page.py",
     ),
     "publishing resets the stock": Mutant(
         ((PUBLISH, "redis.call('SET', KEYS[2], total - sold)", "redis.call('SET', KEYS[2], total)"),),
@@ -191,8 +241,8 @@ MUTANTS = {
         (
             (
                 "sales/orders.py",
-                "for sale_id, entries in [*abandoned, *_new(streams, consumer)])",
-                "for sale_id, entries in _new(streams, consumer))",
+                "[*_abandoned(streams, consumer, claim_after_ms), *_new(streams, consumer)]",
+                "_new(streams, consumer)",
             ),
         ),
         "tests/test_orders.py",
@@ -213,10 +263,10 @@ MUTANTS = {
     "an attempt is sent again when its answer is late": Mutant(
         (
             (
-                "sales/store.py",
-                "    replies = await _exchange(commands)\n    if missed",
-                "    try:\n        replies = await _exchange(commands)\n"
-                "    except Unknown:\n        replies = await _exchange(commands)\n    if missed",
+                "sales/store/lane.py",
+                "    replies, _ = await exchange(commands)\n    if missed",
+                "    try:\n        replies, _ = await exchange(commands)\n"
+                "    except Failure:\n        replies, _ = await exchange(commands)\n    if missed",
             ),
         ),
         "tests/test_redis_failures.py",
@@ -224,13 +274,42 @@ MUTANTS = {
     "a lost answer is told as a refusal": Mutant(
         (
             (
-                "sales/store.py",
+                "sales/store/server.py",
                 'raise Unknown(f"the answer from Redis did not arrive: {error}") from error',
                 'raise Unavailable(f"the answer from Redis did not arrive: {error}") from error',
             ),
             ("sales/batcher.py", 'store.Unknown("Redis did not answer in time")', 'store.Unavailable("late")'),
         ),
         "tests/test_redis_failures.py",
+    ),
+    "a server of a cluster that fails takes the others with it": Mutant(
+        (
+            (
+                "sales/store/cluster.py",
+                "self._learn_soon()  # another one may be the master by now",
+                "raise",
+            ),
+        ),
+        "tests/test_cluster.py",
+    ),
+    "what a server sends on stays where it is": Mutant(
+        (("sales/store/cluster.py", "MOST_HOPS = 5", "MOST_HOPS = 1"),), "tests/test_cluster.py"
+    ),
+    "a replica that takes over is not compared with SQL": Mutant(
+        (
+            (
+                "sales/continuity.py",
+                "    if reason:\n        store.client().hset",
+                '    reason = ""\n    if reason:\n        store.client().hset',
+            ),
+        ),
+        "tests/test_sentinel.py",
+    ),
+    "of a server that was compared another one is opened": Mutant(
+        (("sales/continuity.py", "if found != run_id:", "if False:"),), "tests/test_continuity.py"
+    ),
+    "a master that was replaced for a while is believed": Mutant(
+        (("sales/store/runs.py", 'if replaced_id.strip("0")', "if False"),), "tests/test_replaced_master.py"
     ),
     "every attempt makes a call of its own": Mutant(
         (("sales/batcher.py", "if self._drain_task is None:", "if True:"),), "tests/test_batcher.py"
@@ -245,22 +324,79 @@ MUTANTS = {
     "case makes another shopper": Mutant(
         (("sales/shoppers.py", "normal = trimmed.lower()", "normal = trimmed"),), "tests/test_shoppers.py"
     ),
+    "quotes make another mailbox": Mutant(
+        (("sales/email_codes.py", """if '"' in local or "\\\\" in local:""", "if False:"),), "tests/test_email_codes.py"
+    ),
+    "ß is ss in a domain, which is another owner's": Mutant(
+        (
+            (
+                "sales/shoppers.py",
+                "found: _folded(found[0]), domain.replace",
+                "found: found[0], _folded(domain).replace",
+            ),
+        ),
+        "tests/test_shoppers.py",
+    ),
+    "the same dead code is sent again": Mutant(
+        (("sales/lua/renew_codes.lua", "redis.call('HSET', KEYS[1], 'typed', ARGV[1], 'tries', 0)", ""),),
+        "tests/test_email_codes.py",
+    ),
+    "to ask again gives new tries": Mutant(
+        (
+            (
+                "sales/lua/renew_codes.lua",
+                "redis.call('EXPIRE'",
+                "redis.call('HDEL', KEYS[1], 'tries')\nredis.call('EXPIRE'",
+            ),
+        ),
+        "tests/test_email_codes.py",
+    ),
+    "who asks waits for what the mail server says of the mailbox": Mutant(
+        (("sales/mails.py", "    sending.add_done_callback", "    wait([sending])\n    sending.add_done_callback"),),
+        "tests/test_mails.py",
+    ),
+    "a mail that fails takes its room for ever": Mutant(
+        (("sales/mails.py", "        _close(connection)\n        _room.release()", "        _close(connection)"),),
+        "tests/test_mails.py",
+    ),
+    "the code is in the log": Mutant(
+        (("sales/mails.py", "text = text.replace(secret, HIDDEN)", "pass"),), "tests/test_mails.py"
+    ),
+    "a browser is who a void key has vouched for": Mutant(
+        (("sales/identities.py", "        tokens.read_for(token, sale.id, sale.key_number)\n", ""),),
+        "tests/test_enter.py",
+    ),
     "status is older than promised": Mutant(
         (
             ("sales/snapshots.py", "REFRESH_AFTER_SECONDS = 0.1", "REFRESH_AFTER_SECONDS = 2.0"),
-            ("sales/snapshots.py", "OLDEST_SECONDS = 0.25", "OLDEST_SECONDS = 5.0"),
+            ("sales/directory.py", "OLDEST_SECONDS = 0.25", "OLDEST_SECONDS = 5.0"),
         ),
         "tests/test_api.py",
     ),
+    "a sale is as old as nobody asks for it": Mutant(
+        (("sales/snapshots.py", "min(self.directory.read_at, seen.read_at) if seen else", ""),),
+        "tests/test_snapshots.py",
+    ),
+    "each who guesses an address has Redis read": Mutant(
+        (("sales/snapshots.py", " and (is_new or age_seconds < REFRESH_AFTER_SECONDS):", " and is_new:"),),
+        "tests/test_snapshots.py",
+    ),
+    "health does not see that Redis takes no purchase": Mutant(
+        (("sales/lua/writable.lua", "#!lua\n", ""),), "tests/test_health.py"
+    ),
+    "a master that refuses has no successor": Mutant(
+        (("sales/store/cluster.py", "if any(map(may_have_successor, answer[0])):", "if False:"),),
+        "tests/test_successor.py",
+    ),
     "a body has no bound": Mutant(
-        (("flashsale/lane.py", "    if len(body) > largest_bytes:\n        raise BodyTooLarge\n", ""),),
+        (("flashsale/bodies.py", "    if len(body) > largest_bytes:\n        raise BodyTooLarge(words)\n", ""),),
         "tests/test_api.py",
     ),
     "a request that breaks off buys": Mutant(
         (
             (
-                "flashsale/lane.py",
-                '    if message["type"] == "http.disconnect":\n        raise ClientGone\n',
+                "flashsale/bodies.py",
+                '        if message["type"] == "http.disconnect":\n            raise ClientGone\n',
                 "",
             ),
         ),
@@ -303,7 +439,7 @@ MUTANTS = {
         "tests/test_browser_time.py",
     ),
     "the page takes an old time from the browser's cache": Mutant(
-        (("static/sales/polling.js", 'cache: "no-store"', 'cache: "no-cache"'),), "tests/test_browser_time.py"
+        (("static/sales/news.js", 'isFresh ? "?fresh=1" : ""', '""'),), "tests/test_browser_time.py"
     ),
     "the audit does not look at SQL": Mutant(
         (("sales/audit.py", "    _check_orders(sale, newest, purchases, result)\n", ""),), "tests/test_audit.py"
@@ -367,6 +503,103 @@ MUTANTS = {
     ),
     "a session without the code of its second factor is let in": Mutant(
         (("sales/desk/site.py", " and second_factor.is_satisfied(request)", ""),), "tests/test_second_factor.py"
+    ),
+    "an archive lets go of another publication": Mutant(
+        ((ARCHIVE, "if held[3] or publication and publication ~= ARGV[1] then", "if held[3] then"),),
+        "tests/test_archiving.py",
+    ),
+    "an archive is freed while it is given back": Mutant(
+        ((ARCHIVE, "if held[3] or publication", "if publication"),), "tests/test_archiving_race.py"
+    ),
+    "a list that one server does not take keeps the others waiting": Mutant(
+        (
+            (
+                "sales/invited_mirror.py",
+                "        except store.Unavailable as reason:\n            failure = reason\n",
+                "        except store.Unavailable:\n            raise\n",
+            ),
+        ),
+        INVITED_TESTS,
+    ),
+    "an archive is freed at once": Mutant(
+        (("sales/lua/empty.lua", "\nlocal cursor = '0'\n", "\nlocal cursor, kind = '0', 'none'\n"),),
+        "tests/test_archiving_memory.py",
+    ),
+    "nobody frees what who archived left": Mutant(
+        (("sales/publishing.py", "        if sale.mirror_due and not is_due:\n", "        if sale.mirror_due:\n"),),
+        "tests/test_archiving_memory.py",
+    ),
+    "an archive is let go and freed in one step": Mutant(
+        ((ARCHIVE, "redis.call('RENAMENX', KEYS[i], KEYS[i + large])", "redis.call('UNLINK', KEYS[i])"),),
+        "tests/test_archiving_memory.py",
+    ),
+    "what Redis has let go of is looked up there": Mutant(
+        (
+            (
+                "sales/purchases.py",
+                "replies[1::2], strict=True) if is_archived}",
+                "replies[1::2], strict=True) if False}",
+            ),
+        ),
+        "tests/test_archiving.py",
+    ),
+    "an end is believed that Redis does not know": Mutant(
+        (("sales/archiving.py", ' or int(standing.config["ends_ms"]) > to_ms(standing.read_at)', ""),),
+        "tests/test_archiving.py",
+    ),
+    "an archive that SQL does not know is believed": Mutant(
+        (
+            ("sales/archives.py", ' if configs[sale_id]["archived"] == epoch]', "]"),
+            ("sales/archives.py", "pk__in=configs, archived_at__isnull=False", "pk__in=configs"),
+        ),
+        "tests/test_archiving.py",
+    ),
+    "what changed while a sale was compared is archived unseen": Mutant(
+        (
+            (
+                "sales/archiving.py",
+                "if (sale.epoch, sale.ends_at) != proven or standing.sold",
+                "if False and standing.sold",
+            ),
+        ),
+        "tests/test_archiving_race.py",
+    ),
+    "a crowd in one sale goes before all others": Mutant(
+        (("sales/purchases.py", "LARGEST_BATCH, _count, _sale_of)", "LARGEST_BATCH, _count)"),),
+        "tests/test_many_sales.py",
+    ),
+    "codings in front of chunked are left undone": Mutant(
+        ((FRAMING, 'codings != [b"chunked"]', 'codings[-1][-7:] != b"chunked"'),), "tests/test_framing.py"
+    ),
+    "a target may name another host": Mutant(
+        ((FRAMING, "or hosts != [authority.lower()]", ""),), "tests/test_framing.py"
+    ),
+    "trailers are headers": Mutant(
+        ((PROTOCOL, "            self.headers = framing.Trailers()\n", ""),), "tests/test_framing.py"
+    ),
+    "what cannot be read is answered before what came first": Mutant(
+        ((PROTOCOL, "elif latest and not latest.response_complete and not is_part:", "elif False:"),),
+        "tests/test_framing.py",
+    ),
+    "a request whose rest cannot be read is decided": Mutant(
+        ((PROTOCOL, "        is_part = latest and latest.more_body\n", "        is_part = False\n"),),
+        "tests/test_framing.py",
+    ),
+    "a head that comes in pieces has no bound": Mutant(
+        ((PROTOCOL, "        self._framing_bytes += self._packet_bytes\n", ""),), "tests/test_framing.py"
+    ),
+    "a head that comes in one piece has no bound": Mutant(
+        ((PROTOCOL, " or self._packet_bytes > LARGEST_HEAD_BYTES", ""),), "tests/test_framing.py"
+    ),
+    "who has nothing more to send hears nothing": Mutant(
+        (
+            (
+                PROTOCOL,
+                "        return bool(self._running and not self._running.response_complete)\n",
+                "        return False\n",
+            ),
+        ),
+        "tests/test_framing.py",
     ),
 }
 

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 from django.conf import settings
 from django.db import connection
 
+from flashsale.places import BASE_DIR
 from flashsale.supervisor import Process, die_with_parent
 from sales import store
 
@@ -63,21 +65,46 @@ def database_url() -> str:
 
 
 class WebServer:
-    """gunicorn with the production configuration, on the tests' Redis and database."""
+    """gunicorn with the production configuration, on the tests' Redis and database.
 
-    def __init__(self, environment: dict[str, str], application: str = "flashsale.asgi:application"):
+    It runs while it is entered. With a `listener` that socket is its port, as systemd hands one over
+    (sd_listen_fds(3)).
+    """
+
+    def __init__(
+        self,
+        environment: dict[str, str],
+        application: str = "flashsale.asgi:application",
+        directory: Path = BASE_DIR,
+        listener: socket.socket | None = None,
+    ):
         self.url = f"http://127.0.0.1:{environment['PORT']}"
         command = [sys.executable, "-m", "gunicorn", "-c", "python:flashsale.gunicorn", application]
         self._command, self._environment = command, {"DATABASE_URL": database_url(), **environment}
+        self._directory = directory
+        self._inherited: tuple[int, ...] = ()
+        if listener:
+            self._inherited = (listener.fileno(),)
+            hand_over = f'exec 3<&{listener.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"'
+            self._command = ["bash", "-c", hand_over, *command]
         self.popen: subprocess.Popen[bytes] | None = None
         self.log = settings.VAR_DIR / f"web-{environment['PORT']}.log"
+
+    def __enter__(self) -> "WebServer":
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
 
     def start(self) -> None:
         with self.log.open("wb") as log:
             self.popen = subprocess.Popen(
                 self._command,
                 env={**os.environ, **self._environment},
-                cwd=settings.BASE_DIR,
+                cwd=self._directory,
+                pass_fds=self._inherited,
+                stdout=log,
                 stderr=log,
                 preexec_fn=die_with_parent,  # also where a test fails before it stops its server
             )

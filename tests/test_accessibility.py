@@ -14,6 +14,7 @@ from sales.models import Order, Sale
 from sales.outcomes import HTTP_STATUS
 from tests.browsers import buy, show_refusal
 from tests.conftest import MakeSale, OpenPage
+from tests.test_shopper_pages import codes_of
 
 AXE = {
     "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]},
@@ -26,11 +27,14 @@ STATES: dict[str, dict[str, Any]] = {
     "open": {"display_price": "49.00", "description": "One hundred were made."},
     "paused": {"paused": True},
     "ended": {"starts_in": -120, "lasts": 60},
+    "for confirmed": {"identity": "verified"},
+    "for invited": {"identity": "invited"},
 }
 
 ANSWERS = [
     *("purchased", "already_purchased", "sold_out", "not_started", "ended", "paused", "invalid_request", "forbidden"),
-    *("rate_limited", "unavailable", "unknown", "server_error", "order_cancelled", "something new"),
+    *("rate_limited", "unavailable", "unknown", "server_error", "order_cancelled", "unauthorized", "not_invited"),
+    "something new",
 ]
 
 
@@ -59,7 +63,8 @@ def answer_with(page: Page, code: str) -> None:
 def test_axe_finds_nothing_on_the_sale_page(open_page: OpenPage, make_sale: MakeSale, look: dict, state: str):
     make_sale(**STATES[state])
     page = open_page(**look)
-    expect(page.locator("#state")).to_have_attribute("data-status", "active" if state == "open" else state)
+    is_open = state in ("open", "for confirmed", "for invited")
+    expect(page.locator("#state")).to_have_attribute("data-status", "active" if is_open else state)
 
     assert violations(page) == []
 
@@ -90,6 +95,36 @@ def test_axe_finds_nothing_on_other_pages(open_page: OpenPage, make_sale: MakeSa
         make_sale(name=name, **fields)
 
     assert violations(open_page(path, **look)) == []
+
+
+def test_axe_finds_nothing_on_the_page_about_the_api(open_page: OpenPage, look: dict):
+    page = open_page("/api/docs", **look)
+    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+
+    assert violations(page) == []
+
+
+def test_axe_finds_nothing_where_an_address_is_confirmed(open_page: OpenPage, make_sale: MakeSale, look: dict):
+    sale = make_sale(identity="verified")
+    page = open_page(f"/shopper/?sale={sale.slug}", **look)
+    assert violations(page) == []
+
+    page.locator("#email").fill("ada@example.com")
+    page.locator("main button").click()
+    assert violations(page) == []
+    page.locator("#code").fill("1")
+    page.locator("main button").click()
+    expect(page.locator("#code-error")).to_be_visible()
+    assert violations(page) == []
+
+    page.goto(f"/shopper/confirm/?email=ada%40example.com&code={codes_of('ada@example.com').linked}")
+    assert violations(page) == []
+    page.locator("main button").click()
+    expect(page.locator(".confirmed")).to_be_visible()
+    assert violations(page) == []
+    page.goto(f"/sales/{sale.slug}/")
+    expect(page.locator("#who-words")).to_contain_text("ada@example.com")
+    assert violations(page) == []
 
 
 @pytest.mark.parametrize("code", ["rate_limited", "server_error", "unavailable"])
@@ -230,7 +265,7 @@ def test_nothing_moves_when_an_answer_comes(open_page: OpenPage, make_sale: Make
 def test_no_page_scrolls_sideways_on_the_smallest_phone(open_page: OpenPage, make_sale: MakeSale, locale: str):
     make_sale(name="Donaudampfschifffahrtsgesellschaftskapitänsmütze", display_price="12345.00")
 
-    for path in ("/", "/sales/", "/nowhere/"):
+    for path in ("/", "/sales/", "/nowhere/", "/api/docs"):
         page = open_page(path, locale=locale, viewport={"width": 320, "height": 640})
         assert page.evaluate("document.documentElement.scrollWidth") == 320, path
 
@@ -238,11 +273,11 @@ def test_no_page_scrolls_sideways_on_the_smallest_phone(open_page: OpenPage, mak
 def test_the_first_answer_of_the_shop_moves_nothing(open_page: OpenPage, make_sale: MakeSale):
     make_sale()
     page = open_page(viewport={"width": 360, "height": 740})
-    page.route("**/status", lambda route: route.abort())
+    page.route("**/status*", lambda route: route.abort())
     page.reload()
     before = page.evaluate(BOXES)
 
-    page.unroute("**/status")
+    page.unroute("**/status*")
     expect(page.locator("#seconds")).to_have_text(re.compile(r"\d\d"))
 
     assert page.evaluate(BOXES) == before

@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 from sales import publishing, purchases, store
 from sales.models import Sale
 from sales.outcomes import HTTP_STATUS
+from tests import openapi
 from tests.conftest import MakeSale
 
 ISO = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$")
@@ -25,6 +27,19 @@ def _fresh(request: pytest.FixtureRequest, seen: Callable[[], None]) -> None:
         if name in request.fixturenames:
             request.getfixturevalue(name)
     seen()
+
+
+@pytest.fixture
+def http(http: httpx.Client) -> httpx.Client:
+    """A client that holds each answer of the API to its document."""
+
+    def check(response: httpx.Response) -> None:
+        if response.request.url.path.startswith(("/api/", "/health")):
+            response.read()
+            openapi.check(response)
+
+    http.event_hooks["response"] = [check]
+    return http
 
 
 @pytest.fixture
@@ -63,6 +78,16 @@ def test_status_of_the_current_sale(http: httpx.Client, open_sale: Sale):
     assert body["pollAfterMs"] >= 1000
     assert all(ISO.match(body[name]) for name in ("startTime", "endTime", "serverTime"))
     assert body["startTime"] < body["serverTime"] < body["endTime"]
+
+
+def test_a_status_that_sets_a_clock_is_kept_by_no_cache(http: httpx.Client, open_sale: Sale):
+    known = http.get("/api/sale/status").headers["etag"]
+
+    response = http.get("/api/sale/status", params={"fresh": "1"}, headers={"If-None-Match": known})
+
+    assert response.status_code == 200
+    assert response.headers["cache-control"] == "no-store"
+    assert response.json()["status"] == "active"
 
 
 def test_status_tells_when_the_last_unit_went(http: httpx.Client, sold_out_sale: Sale, seen: Callable[[], None]):
@@ -348,6 +373,25 @@ def test_too_many_attempts_of_one_shopper_over_both_workers(server, open_sale: S
     assert int(responses[-1].headers["retry-after"]) == 1
 
 
+def test_each_answer_to_an_attempt_tells_of_the_shoppers_limit(http: httpx.Client, open_sale: Sale):
+    answers = [buy(http, key="first"), buy(http, key="first")]
+    while answers[-1].status_code != 429:
+        answers.append(buy(http))
+
+    assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"shopper";q=10;w=10'}
+    assert answers[0].headers["ratelimit"] == '"shopper";r=9;t=1'
+    left = [int(answer.headers["ratelimit"].removeprefix('"shopper";r=').removesuffix(";t=1")) for answer in answers]
+    assert all(later >= earlier - 1 for earlier, later in pairwise(left))
+    assert left[-2:] == [0, 0]
+
+
+def test_who_is_refused_is_told_of_the_limit_and_who_was_not_decided_is_not(http: httpx.Client, sold_out_sale: Sale):
+    sold_out, undecided = buy(http), buy(http, "")
+
+    assert (sold_out.status_code, sold_out.headers["ratelimit"]) == (409, '"shopper";r=9;t=1')
+    assert "ratelimit" not in undecided.headers
+
+
 def test_a_user_id_has_one_spelling(http: httpx.Client, open_sale: Sale):
     buy(http, "  ÅDA@Example.com ")
 
@@ -408,7 +452,10 @@ def test_health(http: httpx.Client, open_sale: Sale):
 
     assert response.status_code == 200
     assert response.json()["status"] == "ok"
-    assert {response.json()[name]["status"] for name in ("redis", "writer", "database")} == {"ok"}
+    for name in ("redis", "writer", "database"):
+        assert response.json()[name]["status"] == "ok"
+        assert response.json()[name]["latencyMs"] > 0
+        assert "reason" not in response.json()[name]
     assert http.get("/health/live").json()["status"] == "ok"
 
 

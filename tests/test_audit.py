@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 from sales import audit as audit_module
 from sales import purchases, store
 from sales.audit import audit
+from sales.drift import ADVICE
 from sales.models import Order, Quarantine, Sale
 from sales.orders import consumer_name, run_once
 from sales.restoring import restore
@@ -160,7 +161,7 @@ def test_every_kind_of_drift_has_advice():
     source = Path(audit_module.__file__).read_text()
     kinds = set(re.findall(r'drift\["(\w+)"\]|example\("(\w+)"', source))
 
-    assert {name for pair in kinds for name in pair if name} == set(audit_module.ADVICE)
+    assert {name for pair in kinds for name in pair if name} == set(ADVICE)
 
 
 def test_repair_mends_what_has_one_right_answer(sold_sale: Sale, capsys: pytest.CaptureFixture[str]):

@@ -197,3 +197,28 @@ async def test_an_observer_that_fails_disturbs_nobody(caplog: pytest.LogCaptureF
 
     assert answers == ["A", "B"]
     assert "answered, but not observed" in caplog.text
+
+
+async def test_when_more_wait_than_a_batch_takes_each_group_has_its_share():
+    call = SlowCall()
+    batcher = Batcher(call, 4, group=lambda item: item[0])
+    first = await submit(batcher, "a0")
+    rest = await submit(batcher, "a1", "a2", "a3", "a4", "a5", "b1", "b2", "c1")
+
+    call.gate.set()
+    answers = await asyncio.gather(*first, *rest)
+
+    assert answers == ["A0", "A1", "A2", "A3", "A4", "A5", "B1", "B2", "C1"]
+    assert call.batches == [["a0"], ["a1", "b1", "c1", "a2"], ["b2", "a3", "a4", "a5"]]
+
+
+async def test_what_fits_into_a_batch_keeps_its_order():
+    call = SlowCall()
+    batcher = Batcher(call, 4, group=lambda item: item[0])
+    first = await submit(batcher, "a0")
+    rest = await submit(batcher, "a1", "a2", "b1", "a3")
+
+    call.gate.set()
+    await asyncio.gather(*first, *rest)
+
+    assert call.batches == [["a0"], ["a1", "a2", "b1", "a3"]]

@@ -48,6 +48,24 @@ def test_a_page_that_hears_no_events_asks(open_page: OpenPage, open_sale: Sale, 
     expect(page.locator("#state")).to_have_text("Paused")
 
 
+def test_a_page_that_knows_the_time_asks_for_what_copies_may_answer(open_page: OpenPage, open_sale: Sale):
+    page = open_page("/sales/")
+    page.route("**/events", lambda route: route.abort())
+    asked = count_asked(page)
+    page.goto("/")
+    expect(page.locator("#seconds")).to_have_text(re.compile(r"\d\d"))
+
+    for _ in range(20):  # a question that follows too closely on another makes that one's answer worth nothing
+        with page.expect_response("**/status*"):
+            page.evaluate("dispatchEvent(new Event('online'))")
+        if asked[-1] == "status":
+            break
+
+    statuses = [word for word in asked if word.startswith("status")]
+    assert statuses[:3] == ["status?fresh=1"] * 3
+    assert statuses[-1] == "status"
+
+
 def test_a_page_that_comes_back_listens_again(open_page: OpenPage, open_sale: Sale):
     page = open_page()
     expect(page.locator("#seconds")).to_have_text(re.compile(r"\d\d"))

@@ -1,12 +1,14 @@
 """What scripts and operators type."""
 
 import json
+import time
 from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
 
-from sales import publishing, store
+from sales import publishing, store, tokens
+from sales.clock import iso
 from sales.models import Sale
 from tests.conftest import MakeSale
 from tests.servers import RedisServer
@@ -33,6 +35,15 @@ def test_create_sale_with_everything(capsys: pytest.CaptureFixture[str]):
     printed = json.loads(capsys.readouterr().out)
     assert printed["slug"] == "valentine"
     assert (printed["startTime"], printed["endTime"]) == ("2026-02-14T10:00:00Z", "2026-02-14T12:00:00Z")
+
+
+def test_create_sale_says_who_may_buy(capsys: pytest.CaptureFixture[str]):
+    call_command("create_sale", "--name", "W", "--stock", "5", "--identity", "verified", "--one-mailbox")
+
+    sale = Sale.objects.get()
+    assert json.loads(capsys.readouterr().out)["identity"] == "verified"
+    assert (sale.identity, sale.one_mailbox) == ("verified", True)
+    assert publishing.standing(sale).config["identity"] == "verified"
 
 
 def test_sales_of_one_name_get_addresses_of_their_own(capsys: pytest.CaptureFixture[str]):
@@ -99,3 +110,45 @@ def test_publish_sales_names_what_it_refuses(make_sale: MakeSale, capsys: pytest
         call_command("publish_sales")
 
     assert "0 of 1 sales" in capsys.readouterr().out
+
+
+def test_issue_token_prints_what_the_partner_would_send(open_sale: Sale, capsys: pytest.CaptureFixture[str]):
+    call_command("issue_token", open_sale.slug, " Ada@Example.com")
+
+    printed = capsys.readouterr().out.strip()
+    named = tokens.read_for(printed, open_sale.id, open_sale.key_number)
+    assert named.user_id == "ada@example.com"
+    assert 14 * 60 <= named.expires_at - time.time() <= 15 * 60
+
+
+def test_issue_token_signs_with_the_key_of_now(open_sale: Sale, capsys: pytest.CaptureFixture[str]):
+    Sale.objects.update(key_number=2)
+
+    call_command("issue_token", open_sale.slug, "ada", "--minutes", "1", "--json")
+
+    printed = json.loads(capsys.readouterr().out)
+    named = tokens.read_for(printed["token"], open_sale.id, 2)
+    assert (printed["sale"], printed["userId"]) == (open_sale.slug, named.user_id) == (open_sale.slug, "ada")
+    assert printed["expiresTime"] == iso(named.expires_at * 1000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["nothing", "ada"], "nothing"),
+        (["widget", ""], "name nobody. The name is empty"),
+        (["widget", "a\nb"], "name nobody. The name has a control"),
+        (["widget", "x" * 255], "name nobody. The name is longer"),
+        (["widget", "ada", "--minutes", "0"], "choose 1 to 10080 minutes"),
+        (["widget", "ada", "--minutes", "10081"], "choose 1 to 10080 minutes"),
+    ],
+)
+def test_issue_token_refuses_with_the_reason(
+    make_sale: MakeSale, capsys: pytest.CaptureFixture[str], arguments: list[str], reason: str
+):
+    make_sale(slug="widget")
+
+    with pytest.raises(CommandError, match=reason):
+        call_command("issue_token", *arguments)
+
+    assert capsys.readouterr().out == ""

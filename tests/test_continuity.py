@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.management import call_command
 
 from sales import continuity, orders, publishing, purchases, snapshots, states, store
+from sales import health as health_checks
 from sales.audit import audit
 from sales.models import Order, Sale
 from sales.orders import consumer_name, run_once
@@ -150,7 +151,8 @@ def test_a_confirmation_of_an_earlier_run_opens_nothing(open_sale: Sale, restart
     earlier_run = store.run_id_blocking()
     restarted()
 
-    continuity.confirm(open_sale.id, earlier_run)
+    with pytest.raises(store.RedisError, match="another server"):
+        continuity.confirm(open_sale.id, earlier_run)
 
     with pytest.raises(store.Unavailable, match="UNCHECKED"):
         buy(open_sale, "ada")
@@ -377,6 +379,7 @@ def test_weak_settings_are_told_in_health_and_in_the_log(
 
     assert (health.status_code, health.json()["status"]) == (200, "degraded")
     assert health.json()["redis"]["durability"] == "appendfsync is everysec, not always"
+    assert "appendfsync is everysec" in health.json()["redis"]["reason"]
     assert "appendfsync is everysec, not always" in caplog.text
 
 
@@ -386,7 +389,7 @@ def test_settings_that_redis_does_not_tell_are_unknown(open_sale: Sale):
     store.client().execute_command("ACL", "SETUSER", "default", "-config")
     try:
         assert durability.check() == durability.UNKNOWN
-        assert asyncio.run(durability.check_on_lane()) == durability.UNKNOWN
+        assert durability.summary(asyncio.run(durability.verdicts_on_lane())) == durability.UNKNOWN
     finally:
         store.client().execute_command("ACL", "SETUSER", "default", "+config")
 
@@ -403,3 +406,28 @@ def test_health_shows_how_far_the_writer_is_behind(server: WebServer, open_sale:
     assert behind["backlog"] == 2
     assert 500 < behind["lagMs"] < 10_000
     assert (done["backlog"], done["lagMs"]) == (0, 0)
+
+
+def test_a_writer_that_is_far_behind_is_degraded_and_says_why(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(health_checks, "LONGEST_LAG_MS", 100)
+    buy(open_sale, "ada")
+    time.sleep(0.3)
+
+    writer = health_checks.writer_blocking()
+
+    assert writer["status"] == "degraded"
+    assert "write_orders" in writer["reason"]
+
+
+def test_one_closed_sale_of_two_degrades_and_is_named(
+    server: WebServer, open_sale: Sale, make_sale: MakeSale, seen: Callable[[], None]
+):
+    lost = make_sale(slug="lost")
+    store.client().hset(store.key(lost.id, "config"), "closed", f"{store.run_id_blocking()} Data is missing.")
+    seen()
+    time.sleep(health_checks.KEEP_SECONDS)
+
+    found = httpx.get(f"{server.url}/health")
+
+    assert (found.status_code, found.json()["status"]) == (200, "degraded")
+    assert found.json()["redis"]["reason"] == "closed: lost"

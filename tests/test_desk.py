@@ -20,7 +20,7 @@ from django.test import Client
 from django.utils import timezone
 
 from sales import publishing, purchases, store
-from sales.desk import steps
+from sales.desk import mirroring, steps
 from sales.models import MOST_UNITS, Sale
 from tests.conftest import MakeSale
 from tests.servers import RedisServer, WebServer, database_url
@@ -211,7 +211,7 @@ def test_the_sales_page_offers_the_steps_that_make_sense(operator: Client, make_
     assert offered == {
         "open": ["pause", "extend", "add-stock", "end", "unpublish"],
         "paused": ["resume", "extend", "add-stock", "end", "unpublish"],
-        "ended": ["extend", "add-stock", "unpublish"],
+        "ended": ["extend", "add-stock", "unpublish", "archive"],
         "upcoming": ["pause", "extend", "add-stock", "unpublish"],
         "hidden": ["publish"],
     }
@@ -369,7 +369,7 @@ def test_two_operators_who_add_stock_at_once_both_take_effect(open_sale: Sale):
         for _ in range(10):
             sale = Sale.objects.get(pk=open_sale.pk)
             steps.take(sale, steps.STEPS["add-stock"], {"units": 1}, olga)
-            steps.mirror(sale)
+            mirroring.mirror(sale)
 
     together(add_often, add_often)
 

@@ -44,11 +44,9 @@ def open_desk(chromium: Browser, server: WebServer) -> Iterator[OpenDesk]:
 @pytest.fixture
 def own_desk(chromium: Browser, server: WebServer) -> Iterator[OpenDesk]:
     """The same, on a server that has seen no other test: it keeps the numbers by which the history names things."""
-    own = WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"})
-    own.start()
-    with desk_of(chromium, own) as open_it:
+    own_server = WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"})
+    with own_server as own, desk_of(chromium, own) as open_it:
         yield open_it
-    own.stop()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pytest
 from django.utils import timezone
 
 from sales import publishing, snapshots
-from sales.events import EventStream
+from sales.events import EventStream, Listener
 from sales.models import Sale
 from sales.statuses import Calendar
 from tests.conftest import MakeSale
@@ -80,12 +80,8 @@ def listen(server: WebServer, seen: Callable[[], None]) -> Iterator[Callable[...
 
 @contextmanager
 def running_server(**environment: str) -> Iterator[WebServer]:
-    server = WebServer({"PORT": str(free_port()), **environment})
-    server.start()
-    try:
+    with WebServer({"PORT": str(free_port()), **environment}) as server:
         yield server
-    finally:
-        server.stop()
 
 
 def test_a_stream_begins_with_the_status(listen: Callable[..., Stream], open_sale: Sale, http: httpx.Client):
@@ -241,14 +237,33 @@ class Connection:
         pass
 
 
+async def two_listeners() -> list[tuple[Listener, Any]]:
+    """Return two who ask at the same moment for the events of the current sale, and a connection for each."""
+    snapshot = await snapshots.find()
+    assert snapshot
+    return [(EventStream("", snapshot).listener, Connection()) for _ in range(2)]
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_who_joins_after_the_others_were_told_hears_it(make_sale: MakeSale):
+    sale = await asyncio.to_thread(make_sale)
+    (first, first_connection), (late, late_connection) = await two_listeners()
+
+    first.take_over(first_connection, set())
+    await asyncio.to_thread(change, sale, total_stock=11)
+    await asyncio.sleep(HEARD_WITHIN_SECONDS)
+    late.take_over(late_connection, set())
+    first.connection_lost(None)
+    late.connection_lost(None)
+
+    assert late_connection.written == first_connection.written
+    assert b'"totalStock":11' in late_connection.written[0]
+
+
 @pytest.mark.django_db(transaction=True)
 async def test_who_cannot_keep_up_hears_the_latest_state_alone(make_sale: MakeSale):
     sale = await asyncio.to_thread(make_sale)
-    snapshot = await snapshots.find()
-    assert snapshot
-    slow, quick = (EventStream("", snapshot).listener for _ in range(2))
-    slow_connection: Any = Connection()
-    quick_connection: Any = Connection()
+    (slow, slow_connection), (quick, quick_connection) = await two_listeners()
     slow.take_over(slow_connection, set())
     quick.take_over(quick_connection, set())
 

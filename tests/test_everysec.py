@@ -29,7 +29,7 @@ int fdatasync(int fd) { usleep(atoi(getenv("SLOW_MS")) * 1000); return syscall(S
 """
 
 SALE = 1
-NAMES = ("config", "stock", "purchases", "keys", "orders", "barred")
+NAMES = ("config", "stock", "purchases", "keys", "orders", "barred", "invited", "invited_list")
 KEYS = [store.key(SALE, name) for name in NAMES]
 
 

@@ -74,7 +74,7 @@ def test_every_cut_leaves_whole_purchases_and_is_noticed(
     config, stock, bought, keys, stream = (store.key(sold_sale.id, name) for name in names)
     total = int(store.client().hget(config, "total_stock"))
     in_sql = dict(Order.objects.values_list("user_id", "order_id"))
-    monkeypatch.setattr(store, "client", lambda: copied_redis)
+    monkeypatch.setattr("sales.store.blocking.get_redis_connection", lambda alias: copied_redis)
     sold_counts = set()
 
     for cut in range(CUT_BYTES + 1):

@@ -59,10 +59,8 @@ def data(client: Client, sale: Sale, **query: Any) -> dict[str, Any]:
 @pytest.fixture
 def own_server(make_sale: MakeSale) -> Iterator[WebServer]:
     """Two web workers that have seen no other test."""
-    server = WebServer({"PORT": str(free_port())})
-    server.start()
-    yield server
-    server.stop()
+    with WebServer({"PORT": str(free_port())}) as server:
+        yield server
 
 
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
@@ -231,6 +229,19 @@ def test_a_worker_that_is_silent_is_a_worry(open_sale: Sale):
     assert workers.count(heard, now_ms) == (1, 2)
     assert workers.count({}, now_ms) == (0, 2)
     assert workers.count({**heard, b"other-1": now_ms}, now_ms) == (2, 4)
+
+
+def test_where_another_server_hears_of_the_workers_and_is_away_the_rest_is_shown(open_sale: Sale):
+    buy(open_sale, "ada")
+    store.client().set(store.WORKERS, "no hash, so that asking fails")
+
+    found = live.look(open_sale)
+
+    assert found.stand
+    assert (found.stand.sold, found.stand.remaining_stock, found.stand.workers) == (1, 9, None)
+    shown = tile(open_sale, "workers")
+    assert (shown.value, shown.worry) == ("?", "")
+    assert "away" in shown.detail
 
 
 def test_while_redis_is_away_the_page_says_so_and_shows_what_sql_has(

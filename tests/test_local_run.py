@@ -16,7 +16,7 @@ import pytest
 
 from tests.servers import free_port
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.paired
 
 END_WITHIN_SECONDS = 10
 

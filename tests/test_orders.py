@@ -225,3 +225,21 @@ def test_draining_passes_by_what_sql_refuses(open_sale: Sale, monkeypatch: pytes
     assert drain(open_sale) == 2
     assert set(Order.objects.values_list("user_id", flat=True)) == {"ada", "bob"}
     assert pending(open_sale) == 10
+
+
+def test_draining_a_stream_that_goes_meanwhile_ends(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+    buy(open_sale, "ada")
+    run_once(consumer_name())
+    stream = store.key(open_sale.id, "orders")
+    monkeypatch.setattr("sales.orders._streams", lambda sale_ids: {stream: open_sale.id})
+    store.client().delete(stream)  # as who archives it at the same time
+
+    assert drain(open_sale) == 0
+
+
+def test_draining_a_stream_without_its_writers_says_so(open_sale: Sale):
+    buy(open_sale, "ada")
+    store.client().xgroup_destroy(store.key(open_sale.id, "orders"), store.WRITERS)
+
+    with pytest.raises(store.ResponseError, match="NOGROUP"):
+        drain(open_sale)

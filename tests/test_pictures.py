@@ -505,12 +505,8 @@ def test_the_form_says_when_the_bucket_is_gone(operator: Client, bucket: Any):
 
 @pytest.mark.usefixtures("open_sale", "static_files")
 def test_pages_allow_pictures_from_the_bucket_and_nothing_else_from_there():
-    server = WebServer({"PORT": str(free_port()), "MEDIA_STORAGE": BUCKET, "WEB_CONCURRENCY": "1"})
-    server.start()
-    try:
+    with WebServer({"PORT": str(free_port()), "MEDIA_STORAGE": BUCKET, "WEB_CONCURRENCY": "1"}) as server:
         policy = httpx.get(f"{server.url}/").headers["content-security-policy"]
-    finally:
-        server.stop()
 
     assert "img-src 'self' https://shop-pictures.s3.eu-central-1.amazonaws.com" in policy.split("; ")
     assert policy.count("amazonaws") == 1

@@ -13,11 +13,12 @@ import pytest
 from django.conf import settings as project
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from sales import preflight, purchases, store
+from sales import preflight, purchases, redis_checks, store
 from sales.findings import Finding, worst
 from sales.models import Sale
 from sales.orders import consumer_name, run_once
@@ -107,7 +108,8 @@ def test_a_sale_for_which_everything_is_ready(upcoming_sale: Sale, fit_for_the_i
 
         found = find(upcoming_sale)
 
-    assert {name: finding for name, finding in found.items() if finding.verdict != "ok"} == {}
+    failing = {name for name, finding in found.items() if finding.verdict != "ok"}
+    assert failing == ({"SQL"} if connection.vendor == "sqlite" else set())
     assert [*preflight.CHECKS, "hosts", "Django's checks"] == list(found)
 
 
@@ -119,7 +121,8 @@ def test_without_redis_its_checks_fail_and_the_others_still_run(upcoming_sale: S
         redis_server.start()
 
     failed = {name for name, finding in found.items() if finding.verdict == "failure"}
-    assert failed == set(preflight.CHECKS) - {"SQL"}
+    without_redis = {"SQL", "who may buy", "invitations", "failover"}  # of an open sale, and of one server
+    assert failed == set(preflight.CHECKS) - without_redis
     assert "Redis cannot be reached" in found["Redis"].reason
     assert found["Redis"].remedy == "Start it, or correct REDIS_URL."
     assert found["mirror"].reason.startswith("Not checked, because Redis failed")
@@ -133,6 +136,22 @@ def test_a_replica_takes_no_purchases(upcoming_sale: Sale, redis_server: RedisSe
         store.client().replicaof("NO", "ONE")
 
     assert (found.verdict, found.remedy) == ("failure", "Set REDIS_URL to its primary.")
+
+
+def test_a_redis_whose_certificate_is_not_verified(upcoming_sale: Sale, settings: Settings):
+    settings.REDIS_ADDRESS = settings.REDIS_ADDRESS._replace(tls_options={"ssl_cert_reqs": "none"})
+
+    found = find(upcoming_sale)["Redis"]
+
+    assert (found.verdict, found.reason.split(":")[0]) == ("warning", "Redis's certificate is not verified")
+
+
+def test_a_master_that_no_replica_follows(upcoming_sale: Sale, settings: Settings):
+    settings.REDIS_ADDRESS = settings.REDIS_ADDRESS._replace(kind="sentinel")
+
+    found = find(upcoming_sale)["failover"]
+
+    assert (found.verdict, found.reason.split(":")[0]) == ("warning", "No replica follows Redis")
 
 
 @pytest.mark.parametrize(("name", "weak"), [("appendfsync", "everysec"), ("maxmemory-policy", "allkeys-lru")])
@@ -177,6 +196,20 @@ def test_a_script_that_is_missing_is_loaded(upcoming_sale: Sale):
 
     assert (first.verdict, first.reason) == ("ok", "Redis had no purchase script, and has it now.")
     assert second.reason == "Redis has the purchase script."
+
+
+@pytest.mark.parametrize(("name", "told"), [("maxmemory", "maxmemory"), ("min-replicas-to-write", "replicas")])
+def test_a_redis_that_takes_no_purchase(
+    upcoming_sale: Sale, set_redis: Callable[[str, str], None], name: str, told: str
+):
+    set_redis(name, "1")
+
+    found = find(upcoming_sale)["writing"]
+
+    assert found.verdict == "failure"
+    assert found.reason.startswith("Redis takes no purchase: ")
+    assert told in found.reason
+    assert "script" not in found.reason
 
 
 def test_a_redis_that_takes_no_scripts(upcoming_sale: Sale, forbid: Callable[[str], None]):
@@ -271,13 +304,14 @@ def test_memory_for_the_whole_stock(
     make_sale: MakeSale, set_redis: Callable[[str, str], None], room: float, verdict: str
 ):
     sale = make_sale(stock=100_000)
-    needed = 100_000 * preflight.BYTES_PER_PURCHASE
+    needed = 100_000 * redis_checks.BYTES_PER_PURCHASE
     set_redis("maxmemory", str(store.client().info("memory")["used_memory"] + int(needed * room)))
 
     found = find(sale)["memory"]
 
     assert found.verdict == verdict
     assert "Redis's maxmemory" in found.reason
+    assert found.reason.startswith("100,000 purchases take 20.5 MB, and ")
 
 
 def test_without_an_order_writer(open_sale: Sale):
@@ -333,6 +367,17 @@ def test_sql_that_is_away_or_empty(upcoming_sale: Sale, tmp_path: Path, url: str
     assert found["mirror"]["reason"].startswith("Not checked, because SQL failed")
     assert (found["Redis"]["verdict"], found["durability"]["verdict"]) == ("ok", "ok")
     assert "hunter2" not in str(found)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="is about SQLite")
+def test_who_did_not_name_a_database_hears_that_orders_are_in_a_file(upcoming_sale: Sale, settings: Settings):
+    elsewhere = find(upcoming_sale)["SQL"]
+    settings.ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
+    under_make_run = find(upcoming_sale)["SQL"]
+
+    assert (elsewhere.verdict, under_make_run.verdict) == ("warning", "ok")
+    assert "SQLite file" in elsewhere.reason
+    assert "Set DATABASE_URL" in elsewhere.remedy
 
 
 @pytest.mark.parametrize(
@@ -448,6 +493,33 @@ def page_of(upcoming_sale: Sale) -> Callable[[str], Any]:
         return client.get(f"/admin/sales/sale/{upcoming_sale.id}/{page}/")
 
     return ask
+
+
+MAIL = "django.core.mail.backends.{}.EmailBackend"
+
+
+@pytest.mark.parametrize(
+    ("identity", "kind", "https", "verdict", "reason"),
+    [
+        ("open", "dummy", True, "ok", "Everybody may buy"),
+        ("verified", "dummy", False, "warning", "no mail goes out"),
+        ("invited", "dummy", True, "warning", "no mail goes out"),
+        ("verified", "console", True, "warning", "printed here instead of sent"),
+        ("verified", "console", False, "ok", "printed here"),
+        ("verified", "smtp", True, "ok", "goes out by mail.example.com"),
+        ("invited", "smtp", False, "ok", "goes out by mail.example.com"),
+    ],
+)
+def test_who_must_confirm_an_address_can_be_sent_a_mail(
+    upcoming_sale: Sale, settings: Settings, identity: str, kind: str, https: bool, verdict: str, reason: str
+):
+    settings.EMAIL_BACKEND, settings.EMAIL_HOST, settings.HTTPS = MAIL.format(kind), "mail.example.com", https
+    Sale.objects.update(identity=identity)
+
+    (found,) = (finding for finding in preflight.run(Sale.objects.get) if finding.name == "who may buy")
+
+    assert (found.verdict, reason in found.reason) == (verdict, True), found.reason
+    assert bool(found.remedy) is (verdict != "ok")
 
 
 def test_who_may_change_the_sale_reads_the_preflight_in_the_admin(page_of: Callable[[str], Any]):

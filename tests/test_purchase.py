@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from pytest_django import Settings
 from redis.exceptions import NoScriptError
 
-from flashsale.rates import Rate
 from sales import purchases, store
 from sales.models import Sale
 from sales.purchases import Attempt, Purchase
+from sales.store.server import Command, Replies, Server
 from tests.conftest import MakeSale
 
 
@@ -127,7 +126,7 @@ async def test_the_same_key_replays_the_first_answer(open_sale: Sale):
     await purchases.buy(open_sale.id, "bob@example.com")
     again = await purchases.buy(open_sale.id, "ada@example.com", "key")
 
-    assert again == first._replace(outcome="replayed")
+    assert again._replace(quota=None) == first._replace(outcome="replayed", quota=None)
     assert stock(open_sale) == 8
 
 
@@ -184,72 +183,6 @@ async def test_the_largest_batch_fits_one_call(sale: Sale):
     assert [answer.outcome for answer in answers] == ["purchased"] * (len(attempts) - 1) + ["sold_out"]
 
 
-async def test_a_shopper_is_limited_and_others_are_not(open_sale: Sale, settings: Settings):
-    settings.USER_RATE = Rate(3, 30)
-
-    outcomes = [(await purchases.buy(open_sale.id, "ada")).outcome for _ in range(4)]
-    limited = await purchases.buy(open_sale.id, "ada")
-    other = await purchases.buy(open_sale.id, "bob")
-
-    assert outcomes == ["purchased", "already_purchased", "already_purchased", "rate_limited"]
-    assert 9 <= limited.retry_after_seconds <= 10
-    assert other.outcome == "purchased"
-
-
-async def test_the_limit_counts_within_one_batch(open_sale: Sale, settings: Settings):
-    settings.USER_RATE = Rate(3, 30)
-
-    answers = await decide(open_sale, *[("ada", "")] * 5)
-
-    assert [answer.outcome for answer in answers][2:] == ["already_purchased", "rate_limited", "rate_limited"]
-
-
-@pytest.mark.parametrize("limit", [1, 3, 6, 7, 11, 97])
-async def test_all_attempts_of_a_period_may_come_at_once(open_sale: Sale, settings: Settings, limit: int):
-    settings.USER_RATE = Rate(limit, 10)
-
-    answers = await decide(open_sale, *[("ada", "")] * (limit + 1))
-
-    assert [answer.outcome == "rate_limited" for answer in answers] == [False] * limit + [True]
-
-
-async def test_the_limit_lets_a_shopper_in_again_after_its_interval(open_sale: Sale, settings: Settings):
-    settings.USER_RATE = Rate(5, 1)
-    for _ in range(5):
-        await purchases.buy(open_sale.id, "ada")
-
-    limited = await purchases.buy(open_sale.id, "ada")
-    await asyncio.sleep(0.25)
-    again = await purchases.buy(open_sale.id, "ada")
-
-    assert (limited.outcome, again.outcome) == ("rate_limited", "already_purchased")
-
-
-async def test_a_limit_that_is_off_leaves_nothing_in_redis(open_sale: Sale, settings: Settings):
-    settings.USER_RATE = None
-
-    await purchases.buy(open_sale.id, "ada")
-
-    assert not store.client().keys("*ratelimit*")
-
-
-async def test_the_state_of_a_limit_expires_and_stays_out_of_the_append_only_file(open_sale: Sale):
-    before = len(append_only_file())
-
-    await purchases.buy(open_sale.id, "ada")
-
-    (key,) = store.client().keys("*ratelimit*")
-    written = append_only_file()[before:]
-    assert key.decode() == store.key(open_sale.id, "ratelimit:ada")
-    assert 0 < store.client().pttl(key) <= 10_000
-    assert b"HSET" in written
-    assert b"ratelimit" not in written
-
-
-def append_only_file() -> bytes:
-    return b"".join(path.read_bytes() for path in sorted((settings.VAR_DIR / "redis").rglob("*.incr.aof")))
-
-
 async def test_nothing_that_holds_a_purchase_expires(open_sale: Sale):
     await purchases.buy(open_sale.id, "ada", "key")
 
@@ -272,13 +205,13 @@ async def test_attempts_at_several_sales_are_decided_together_and_apart(
     one, two = two_sales
     await purchases.buy(one.id, "first")
     exchanges: list[int] = []
-    exchange = store._exchange
+    exchange = Server.exchange
 
-    async def counted(commands: list[store.Command]) -> list[object]:
+    async def counted(server: Server, commands: list[Command]) -> Replies:
         exchanges.append(len(commands))
-        return await exchange(commands)
+        return await exchange(server, commands)
 
-    monkeypatch.setattr(store, "_exchange", counted)
+    monkeypatch.setattr(Server, "exchange", counted)
     first, other, second, refused = await asyncio.gather(
         *(purchases.buy(sale.id, user_id) for user_id in ("ada", "bob") for sale in (one, two))
     )
@@ -307,15 +240,15 @@ async def test_what_was_decided_before_redis_forgot_the_script_still_holds(
 ):
     one, two = two_sales
     await purchases.buy(one.id, "first")
-    exchange = store._exchange
+    exchange = Server.exchange
 
-    async def forgetful(commands: list[store.Command]) -> list[object]:
-        if commands[0][0] == "SCRIPT":
+    async def forgetful(server: Server, commands: list[Command]) -> Replies:
+        if commands[0][0] == "EVAL":
             raise store.Unavailable("no connection")
-        (reply,) = await exchange(commands[:1])
-        return [reply, NoScriptError()]
+        (reply,), (run_id,) = await exchange(server, commands[:1])
+        return [reply, NoScriptError()], [run_id] * 2
 
-    monkeypatch.setattr(store, "_exchange", forgetful)
+    monkeypatch.setattr(Server, "exchange", forgetful)
     bought, refused = await asyncio.gather(
         *(purchases.buy(sale.id, "ada") for sale in (one, two)), return_exceptions=True
     )
@@ -378,7 +311,8 @@ def test_every_key_and_argument_of_a_script_is_in_its_header(path: Path):
         return {int(number) for number in re.findall(pattern, text)}
 
     # KEYS[5 + i], unpack(ARGV, 4) and a loop from 3 take the rest from there on.
-    used_keys = named(code, r"KEYS\[(\d+)\]") | {last + 1 for last in named(code, r"KEYS\[(\d+) \+ i\]")}
+    used_keys = named(code, r"KEYS\[(\d+)\]") | named(code, r"unpack\(KEYS, (\d+)")
+    used_keys |= {last + 1 for last in named(code, r"KEYS\[(\d+) \+ i\]")}
     used_arguments = (
         named(code, r"ARGV\[(\d+)\]") | named(code, r"unpack\(ARGV, (\d+)") | named(code, r"i = (\d+), #ARGV")
     )

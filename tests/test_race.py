@@ -82,10 +82,8 @@ def assert_sold(sale: Sale, units: int) -> None:
 
 @pytest.fixture
 def non_atomic_server(server: WebServer) -> Iterator[WebServer]:
-    twin = WebServer({"PORT": str(free_port())}, "tests.broken_views:application")
-    twin.start()
-    yield twin
-    twin.stop()
+    with WebServer({"PORT": str(free_port())}, "tests.broken_views:application") as twin:
+        yield twin
 
 
 def test_control_a_purchase_in_several_steps_oversells(

@@ -253,7 +253,7 @@ def test_the_api_leads_to_a_receipt_that_is_kept_by_nobody(
     assert page.headers["referrer-policy"] == "no-referrer"
     assert page.headers["x-robots-tag"] == "noindex"
     assert page.headers["x-content-type-options"] == "nosniff"
-    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "set-cookie" not in page.headers
     assert head.content == b""
 

@@ -10,6 +10,7 @@ import pytest
 
 from sales import store
 from sales.models import Sale
+from tests import openapi
 from tests.servers import LossyProxy, RedisServer, WebServer, free_port
 
 pytestmark = pytest.mark.alone
@@ -27,12 +28,10 @@ def proxy(redis_server: RedisServer) -> Iterator[LossyProxy]:
 @pytest.fixture(scope="module")
 def proxied_server(proxy: LossyProxy, static_files: None, django_db_setup: None) -> Iterator[WebServer]:
     """A web server whose way to Redis can lose answers."""
-    server = WebServer(
+    with WebServer(
         {"PORT": str(free_port()), "REDIS_URL": f"redis://127.0.0.1:{proxy.port}", "WEB_CONCURRENCY": "1"}
-    )
-    server.start()
-    yield server
-    server.stop()
+    ) as server:
+        yield server
 
 
 def buy(url: str, user_id: str, key: str = "") -> tuple[httpx.Response, float]:
@@ -48,6 +47,7 @@ def scripts_run() -> int:
 
 
 def assert_503(response: httpx.Response, code: str) -> None:
+    openapi.check(response)
     assert response.status_code == 503
     assert response.headers["retry-after"] == "1"
     assert response.json()["code"] == code
@@ -78,18 +78,18 @@ def test_a_lost_answer_is_unknown_and_a_repeat_with_its_key_settles_it(
 
 
 def test_a_refused_connection_is_unavailable(static_files: None, django_db_setup: None):
-    server = WebServer({"PORT": str(free_port()), "REDIS_URL": f"redis://127.0.0.1:{free_port()}"})
-    server.start()
-    try:
+    with WebServer({"PORT": str(free_port()), "REDIS_URL": f"redis://127.0.0.1:{free_port()}"}) as server:
         response, seconds = buy(server.url, "ada")
         health = httpx.get(f"{server.url}/health")
         page = httpx.get(f"{server.url}/")
-    finally:
-        server.stop()
 
     assert_503(response, "unavailable")
     assert seconds < ANSWERED_WITHIN_SECONDS
     assert (health.status_code, health.json()["redis"]["status"]) == (503, "unavailable")
+    for name in ("redis", "writer"):
+        assert health.json()[name]["reason"]
+        assert health.json()[name]["latencyMs"] >= 0
+    assert health.json()["database"]["status"] == "ok"
     assert page.status_code == 503
     assert "Nothing was bought" in page.text
 

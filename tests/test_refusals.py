@@ -17,7 +17,7 @@ def assert_page(response: httpx.Response, status: int, title: str) -> None:
     assert response.headers["content-type"].startswith("text/html")
     assert f"<h1>{title}</h1>" in response.text
     assert 'href="/sales/"' in response.text
-    assert "default-src 'self'" in response.headers["content-security-policy"]
+    assert "default-src 'none'" in response.headers["content-security-policy"]
     assert "set-cookie" not in response.headers
 
 

@@ -6,6 +6,7 @@ import pytest
 from django.apps import apps
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Group, Permission, User
+from django.core.management import call_command
 from django.test import Client
 from pytest_django import Settings
 
@@ -47,6 +48,7 @@ def answers(client: Client, order: Order) -> dict[str, int]:
         "a sale": f"{sale}/change/",
         "its history": f"{sale}/history/",
         "its preflight": f"{sale}/preflight/",
+        "its partner": f"{sale}/partner/",
         "a new sale": "/admin/sales/sale/add/",
         "orders": "/admin/sales/order/",
         "an order": f"/admin/sales/order/{order.id}/change/",
@@ -63,6 +65,7 @@ def answers(client: Client, order: Order) -> dict[str, int]:
     post = {
         "a lost second factor": second_factor,
         "a changed sale": f"{sale}/change/",
+        "its partner's key": f"{sale}/partner/",
         "a deleted sale": f"{sale}/delete/",
         "a changed order": f"/admin/sales/order/{order.id}/change/",
         "a cancellation": f"/admin/sales/order/{order.id}/cancel/",
@@ -73,12 +76,12 @@ def answers(client: Client, order: Order) -> dict[str, int]:
     }
 
 
-STEPS = ("pause", "resume", "extend", "add-stock", "end", "unpublish", "publish")
+STEPS = ("pause", "resume", "extend", "add-stock", "end", "unpublish", "publish", "new-key")
 SEEN_OF_ORDERS = ("orders", "an order", "its order's history", "an export", "quarantine")
 OWN = "one's own second factor"
 SEEN = ("the desk", "sales", "a sale", "its history", *SEEN_OF_ORDERS, OWN)
 CANCEL = ("a cancellation, asked", "a cancellation")
-PREPARE = ("a new sale", "its preflight", "a changed sale")
+PREPARE = ("a new sale", "its preflight", "a changed sale", "its partner", "its partner's key")
 RUN = (*PREPARE, *STEPS, *(f"{step}, asked" for step in STEPS), *CANCEL)
 LED = ("people", "roles", "another's second factor", "a lost second factor")
 NOBODYS = ("a deleted sale", "a changed order")
@@ -169,3 +172,16 @@ def test_granting_twice_changes_nothing(db: None):
     roles.grant(apps, "viewer", ("view_sale",))
 
     assert set(Group.objects.get(name="viewer").permissions.all()) == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_test_that_empties_the_database_leaves_the_roles():
+    def held() -> dict[str, set[str]]:
+        return {group.name: {str(one) for one in group.permissions.all()} for group in Group.objects.all()}
+
+    before = held()
+
+    call_command("flush", verbosity=0, interactive=False)
+
+    assert before.keys() == set(roles.ROLES)
+    assert held() == before

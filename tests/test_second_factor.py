@@ -22,6 +22,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from playwright.sync_api import Page, expect
 from pytest_django import Settings
 
+from flashsale.rates import Rate
 from sales import second_factor
 from tests import test_secure
 from tests.browsers import Visitor
@@ -263,7 +264,8 @@ def test_another_persons_backup_code_is_worth_nothing(protected: tuple[User, lis
     assert not is_in(sign_in(Client(), hers[0]))
 
 
-def test_guessed_codes_count_under_the_limit_of_the_log_in(protected: tuple[User, list[str]]):
+def test_guessed_codes_count_under_the_limit_of_the_log_in(protected: tuple[User, list[str]], settings: Settings):
+    settings.ADDRESS_RATE = Rate(100, 1)
     olga, codes = protected
     guess = {"username": "olga", "password": PASSWORD, "code": wrong_code(olga)}
 

@@ -1,13 +1,12 @@
 """The one checker: what must be true after any fault, or what is not."""
 
 import hashlib
-import json
 import time
 from collections import Counter, defaultdict
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from tests.faults.cancellations import Cancellation
 from tests.faults.load import Answer, Load
-from tests.faults.stage import SLUG, Purchase, Stage
 
 ANSWERED_WITHIN_SECONDS = 3.0
 # The writer takes a dead writer's entries over after 5 s, and up to 10 s later when Redis's clock went back that far.
@@ -18,6 +17,31 @@ CODES = {
     503: {"unavailable", "unknown"},
     0: {"unknown"},
 }
+
+
+Purchase = tuple[str, str]
+
+
+class Sold(Protocol):
+    """The sale that is checked, with its Redis and its database, as `stage.Stage` explains it."""
+
+    @property
+    def total_stock(self) -> int: ...
+    @property
+    def malformed_entries(self) -> int: ...
+    @property
+    def settled_at(self) -> float: ...
+    @property
+    def redis(self) -> Any: ...
+    @property
+    def sale_id(self) -> int: ...
+    @property
+    def database(self) -> Any: ...
+    def key(self, name: str) -> str: ...
+    def orders(self) -> list[Purchase]: ...
+    def cancelled_orders(self) -> dict[Purchase, bool]: ...
+    def told_cancellations(self) -> list[Cancellation]: ...
+    def audit(self) -> dict[str, Any]: ...
 
 
 class Loss(NamedTuple):
@@ -35,7 +59,7 @@ class Complaints(list[str]):
             self.append(f"{words}: {', '.join(map(str, examples[:5]))}" if examples else words)
 
 
-def complaints(stage: Stage, load: Load, loss: Loss | None = None, *, may_drop: bool = False) -> Complaints:
+def complaints(stage: Sold, load: Load, loss: Loss | None = None, *, may_drop: bool = False) -> Complaints:
     """Settle what is unknown, wait for the order writer, and return what is wrong. The load has stopped.
 
     `loss` is given after a fault that takes data from Redis; `may_drop` allows broken connections.
@@ -66,7 +90,7 @@ def _settle(load: Load, found: Complaints) -> None:
     client.close()
 
 
-def _drain(stage: Stage, found: Complaints) -> None:
+def _drain(stage: Sold, found: Complaints) -> None:
     """Wait until the order writers have moved and acknowledged everything."""
     deadline = time.monotonic() + DRAINED_WITHIN_SECONDS
     while (waiting := _waiting(stage)) != (0, False):
@@ -76,7 +100,7 @@ def _drain(stage: Stage, found: Complaints) -> None:
         time.sleep(0.05)
 
 
-def _waiting(stage: Stage) -> tuple[int, bool]:
+def _waiting(stage: Sold) -> tuple[int, bool]:
     """Return how many entries are pending, and whether some are not delivered yet."""
     client, stream = stage.redis, stage.key("orders")
     (group,) = client.xinfo_groups(stream)
@@ -118,7 +142,7 @@ def _check_purchases(
 
 
 def _check_cancellations(
-    stage: Stage,
+    stage: Sold,
     answers: list[Answer],
     purchases: dict[str, str],
     cancelled: dict[Purchase, bool],
@@ -148,7 +172,7 @@ def _check_cancellations(
     found.unless(not wrong, f"{len(wrong)} answers to shoppers who may not buy again", *wrong)
 
 
-def _check_stock(stage: Stage, sold: int, answers: list[Answer], loss: Loss | None, found: Complaints) -> None:
+def _check_stock(stage: Sold, sold: int, answers: list[Answer], loss: Loss | None, found: Complaints) -> None:
     stock, total = int(stage.redis.get(stage.key("stock"))), stage.total_stock
     found.unless(stock + sold == total, f"stock {stock} + purchases {sold} != total {total}")
     found.unless(stock >= 0, f"the stock is {stock}")
@@ -159,7 +183,7 @@ def _check_stock(stage: Stage, sold: int, answers: list[Answer], loss: Loss | No
         found.unless(not is_undersold, f"shoppers heard sold_out, and {stock} units are left")
 
 
-def _check_places(stage: Stage, purchases: dict[str, str], loss: Loss | None, found: Complaints) -> None:
+def _check_places(stage: Sold, purchases: dict[str, str], loss: Loss | None, found: Complaints) -> None:
     """Valid orders = purchases, one per shopper, and the audit of the product finds the same."""
     orders = stage.orders()
     differing = set(orders) ^ set(purchases.items())
@@ -168,7 +192,7 @@ def _check_places(stage: Stage, purchases: dict[str, str], loss: Loss | None, fo
     aside = stage.database.query("SELECT count(*) FROM sales_quarantine WHERE sale_id = %s", stage.sale_id)[0][0]
     expected = stage.malformed_entries
     found.unless(aside == expected, f"{aside} entries are in quarantine instead of {expected}")
-    (audit,) = json.loads(stage.manage("audit_sale", SLUG, "--json", may_fail=True))
+    audit = stage.audit()
     allowed = {"entries_in_quarantine"} if expected else set()
     drift = set(audit["drift"]) - allowed
     found.unless(not drift, "the audit finds drift", audit["drift"])

@@ -59,15 +59,15 @@ class Client:
 
 class Load:
     """Threads of shoppers. Most attempts are by a new shopper; some repeat an earlier one, with the same key or
-    another, and some are by the few whom all threads share."""
+    another, and some are by the few whom all threads share. Each thread has shoppers of its own, by its number."""
 
-    def __init__(self, port: int, slug: str, rng: random.Random, threads: int = 10):
+    def __init__(self, port: int, slug: str, rng: random.Random, threads: int = 10, first_thread: int = 0):
         self.answers: list[Answer] = []
         self.port, self.slug = port, slug
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._shop, args=(number, random.Random(rng.random())), daemon=True)
-            for number in range(threads)
+            for number in range(first_thread, first_thread + threads)
         ]
 
     def start(self) -> None:

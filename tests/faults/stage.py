@@ -208,6 +208,11 @@ class Stage:
         """Run a management command and return what it printed."""
         return programs.run_manage(self.project_dir, self.settings, *words, may_fail=may_fail)
 
+    def audit(self) -> dict[str, Any]:
+        """Return what the audit finds."""
+        (found,) = json.loads(self.manage("audit_sale", SLUG, "--json", may_fail=True))
+        return found
+
     def shift_redis_clock(self, seconds: int) -> None:
         """Shift Redis's time of day, and no other process's."""
         self._clock_file.write_text(f"{seconds:+d}")

@@ -10,7 +10,7 @@ from tests.faults.programs import PROJECT_DIR
 from tests.faults.rounds import play
 from tests.faults.table import FAULTS
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.paired
 
 
 class Bug(NamedTuple):
@@ -32,7 +32,7 @@ BUGS = {
         "!= total",
     ),
     "a_lost_answer_is_called_a_refusal": Bug(
-        "sales/store.py",
+        "sales/store/server.py",
         'raise Unknown(f"the answer from Redis did not arrive',
         'raise Unavailable(f"the answer from Redis did not arrive',
         "redis_answers_lost",

@@ -6,7 +6,7 @@ from tests.faults.programs import skip_or_fail
 from tests.faults.rounds import play
 from tests.faults.table import FAULTS
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.paired
 
 NUMBER = 1
 

@@ -1,0 +1,195 @@
+"""How often Django's forms may be sent: by account, mailbox and name, and by client address where the app knows it."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from pytest_django import Settings
+
+from flashsale.rates import Rate
+from sales.desk import signin
+from sales.models import Sale
+from tests.test_shopper_pages import codes_of
+
+Send = Callable[[Client, int], int]
+JSON = "application/json"
+
+
+def ask_for_a_code(client: Client, number: int) -> int:
+    return client.post("/api/shopper/code", {"email": f"ada{number}@example.com"}, JSON).status_code
+
+
+def give_a_code(client: Client, number: int) -> int:
+    body = {"email": f"ada{number}@example.com", "code": "12345678"}
+    return client.post("/api/shopper/token", body, JSON).status_code
+
+
+def find_an_order(client: Client, number: int) -> int:
+    return client.post("/orders/find/", {"sale": "limited-edition-widget", "user_id": f"ada-{number}"}).status_code
+
+
+def sign_in(client: Client, number: int) -> int:
+    return client.post("/admin/login/", {"username": f"operator-{number}", "password": "wrong"}).status_code
+
+
+FORMS = [(ask_for_a_code, 202, 10), (give_a_code, 401, 30), (find_an_order, 404, 20), (sign_in, 200, 20)]
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings: Settings, static_files: None) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.mark.parametrize(("send", "status", "most"), FORMS)
+def test_one_address_sends_a_form_so_often(
+    client: Client, open_sale: Sale, settings: Settings, send: Send, status: int, most: int
+):
+    settings.ADDRESS_RATE = Rate(100, 1)
+
+    statuses = [send(client, number) for number in range(most + 2)]
+
+    assert statuses == [status] * most + [429] * 2
+
+
+@pytest.mark.parametrize(("send", "status", "most"), FORMS)
+def test_where_addresses_are_proxies_nobody_waits_for_others(
+    client: Client, open_sale: Sale, settings: Settings, send: Send, status: int, most: int
+):
+    settings.ADDRESS_RATE = None
+
+    assert [send(client, number) for number in range(most + 2)] == [status] * (most + 2)
+
+
+@pytest.mark.parametrize("rate", [None, Rate(100, 1)], ids=["off", "on"])
+@pytest.mark.parametrize(
+    ("send", "status", "most"),
+    [(ask_for_a_code, 202, 5), (find_an_order, 404, 10)],
+    ids=["one mailbox", "one name"],
+)
+def test_one_mailbox_and_one_name_are_limited_everywhere(
+    client: Client, open_sale: Sale, settings: Settings, send: Send, status: int, most: int, rate: Rate | None
+):
+    settings.ADDRESS_RATE = rate
+
+    assert [send(client, 1) for _ in range(most + 1)] == [status] * most + [429]
+
+
+def test_guessing_one_accounts_password_is_limited_everywhere(client: Client, db: None, settings: Settings):
+    settings.ADDRESS_RATE = None
+
+    assert [sign_in(client, 1) for _ in range(102)] == [200] * 100 + [429] * 2
+
+
+def test_guessing_one_mailboxs_code_is_limited_everywhere(client: Client, db: None, settings: Settings):
+    """Five tries at a code; the right one is worth nothing then, and the next mail brings another."""
+    settings.ADDRESS_RATE = None
+    address = "ada1@example.com"
+    ask_for_a_code(client, 1)
+    code = codes_of(address).typed
+    wrong = f"{(int(code) + 1) % 10**8:08}"
+
+    guesses = [client.post("/api/shopper/token", {"email": address, "code": wrong}, JSON).status_code for _ in "12345"]
+    ask_for_a_code(client, 1)
+    right = client.post("/api/shopper/token", {"email": address, "code": code}, JSON).status_code
+
+    assert (guesses, right) == ([401] * 5, 401)
+    assert codes_of(address).typed != code
+
+
+def test_what_one_address_is_refused_uses_up_nothing_of_others(client: Client, db: None, settings: Settings):
+    """A stranger who goes on and on neither locks an operator out, nor keeps a mailbox from its codes."""
+    settings.ADDRESS_RATE = Rate(100, 1)
+    for _ in range(110):
+        sign_in(client, 1)
+    for number in range(20):
+        ask_for_a_code(client, min(number, 10))
+
+    guess, wish = {"username": "operator-1", "password": "wrong"}, {"email": "ada10@example.com"}
+    operator = client.post("/admin/login/", guess, REMOTE_ADDR="192.0.2.7")
+    shopper = client.post("/api/shopper/code", wish, JSON, REMOTE_ADDR="192.0.2.7")
+
+    assert (operator.status_code, shopper.status_code) == (200, 202)
+
+
+PASSWORD = "a long word for tests"
+
+
+def give_password(client: Client, username: str = "olga", password: str = "wrong") -> int:
+    return client.post("/admin/login/", {"username": username, "password": password}).status_code
+
+
+@pytest.fixture
+def known(db: None, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Client:
+    """The browser in which Olga has signed in, a while ago, after which a stranger has used up her account's tries,
+    which are fewer here."""
+    settings.ADDRESS_RATE = None
+    _, account = signin.LIMITS["account"]
+    monkeypatch.setattr(signin, "LIMITS", {**signin.LIMITS, "account": ("10/15m", account)})
+    User.objects.create_superuser("olga", password=PASSWORD)
+    client = Client()
+    assert give_password(client, password=PASSWORD) == 302
+    client.cookies.pop(settings.SESSION_COOKIE_NAME)
+    assert [give_password(Client()) for _ in range(11)][-1] == 429
+    return client
+
+
+def test_a_stranger_keeps_no_operator_out_of_the_browser_in_which_she_signed_in(known: Client):
+    assert give_password(Client(), password=PASSWORD) == 429
+    assert give_password(known, " OLGA", password=PASSWORD) == 200, "counted as hers, though no account is spelt so"
+    assert give_password(known, password=PASSWORD) == 302
+
+
+def test_guessing_in_a_known_browser_is_limited_too(known: Client):
+    assert [give_password(known) for _ in range(7)] == [200] * 5 + [429] * 2
+
+
+def test_a_browser_is_known_for_one_account_alone(known: Client):
+    User.objects.create_superuser("oscar", password=PASSWORD)
+    assert [give_password(Client(), "oscar") for _ in range(11)][-1] == 429
+
+    assert give_password(known, "oscar", PASSWORD) == 429
+
+
+def test_a_cookie_that_is_not_ours_makes_no_browser_known(known: Client):
+    cookie = known.cookies[signin.COOKIE]
+    for value in ("", "x", cookie.value[:-1], f"x{cookie.value}", "x:1:y"):
+        known.cookies[signin.COOKIE] = value
+        assert give_password(known, password=PASSWORD) == 429
+
+
+def test_only_who_has_signed_in_is_known(db: None, settings: Settings):
+    User.objects.create_superuser("olga", password=PASSWORD)
+    client = Client()
+    give_password(client)
+    stranger = dict(client.cookies)
+    give_password(client, password=PASSWORD)
+    mine = client.cookies[signin.COOKIE].value
+    give_password(client, "oscar")
+
+    assert signin.COOKIE not in stranger
+    assert client.cookies[signin.COOKIE].value == mine, "also not of another account while signed in"
+
+
+def test_the_cookie_goes_to_the_log_in_alone(known: Client):
+    cookie = known.cookies[signin.COOKIE]
+
+    assert (cookie["path"], cookie["httponly"], cookie["samesite"]) == ("/admin/login/", True, "Strict")
+    assert "olga" not in cookie.value
+
+
+def test_who_has_given_too_many_codes_is_told_for_how_many_minutes_to_wait(client: Client, settings: Settings):
+    settings.ADDRESS_RATE = Rate(100, 1)
+    while give_a_code(client, 1) != 429:
+        pass
+    given = {"email": "ada1@example.com", "code": "1"}
+
+    script = client.post("/api/shopper/token", given, JSON, HTTP_ACCEPT_LANGUAGE="de")
+    page = client.post("/shopper/confirm/", given, HTTP_SEC_FETCH_SITE="same-origin", HTTP_ACCEPT_LANGUAGE="de")
+
+    in_english, in_german = (math.ceil(int(answer.headers["Retry-After"]) / 60) for answer in (script, page))
+    minutes, minuten = "minute" if in_english == 1 else "minutes", "Minute" if in_german == 1 else "Minuten"
+    assert script.json()["message"].endswith(f"Try again in {in_english} {minutes}.")  # messages stay English
+    assert page.status_code == 429
+    assert f"Versuchen Sie es in {in_german} {minuten} noch einmal." in page.content.decode()
