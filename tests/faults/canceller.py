@@ -1,7 +1,8 @@
 """Cancel random orders, as operators do, until told to stop: `python canceller.py SEED STEP NUMBER`.
 
 One line of JSON is printed for each order: before it is cancelled, once SQL has it, and once Redis has taken it. With a
-STEP it kills itself as it comes to it for the NUMBERth time; "" for none.
+STEP it kills itself as it comes to it with its NUMBERth order, or with the next if another process, an operator's or
+the order writer, has had Redis take that one before; "" for none.
 """
 
 import json
@@ -31,16 +32,16 @@ STEPS: dict[str, tuple[Any, str]] = {
     "redis": (store, "run_script_blocking"),
     "settled": (QuerySet, "update"),
 }
-seed, fatal_step, fatal_time = sys.argv[1], sys.argv[2], int(sys.argv[3])
+seed, fatal_step, fatal_number = sys.argv[1], sys.argv[2], int(sys.argv[3])
 rng = random.Random(seed)
-enforced = 0
+taken_up = 0
 
 
 def watched(step: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function`, but at the fatal step of the fatal time it kills this process instead."""
+    """Return `function`, but at the fatal step, from the fatal order on, it kills this process instead."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if step == fatal_step and enforced == fatal_time:
+        if step == fatal_step and taken_up >= fatal_number:
             os.kill(os.getpid(), signal.SIGKILL)
         return function(*args, **kwargs)
 
@@ -59,14 +60,14 @@ def pick() -> Order | None:
 
 
 def cancel_one(user: User) -> None:
-    global enforced
+    global taken_up
     if not (order := pick()):
         return
     may_buy_again = rng.random() < MAY_BUY_AGAIN
     tell("begun", order, may_buy_again)
     cancelling.cancel(order, user, may_buy_again=may_buy_again)
     tell("saved", order, may_buy_again)
-    enforced += 1
+    taken_up += 1
     cancelling.enforce(order.sale)
     tell("enforced", order, may_buy_again)
 
