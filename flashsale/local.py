@@ -3,6 +3,7 @@
 import fcntl
 import os
 import secrets
+import signal
 import socket
 import sys
 import time
@@ -25,6 +26,7 @@ DEMO_SALE = "Limited Edition Widget"
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing runs yet: Ctrl-C needs no traceback
     os.umask(0o077)  # what is under var/ names shoppers and lets people in
     lock = take(VAR_DIR)
     write_local_settings(VAR_DIR / "local.env")
@@ -116,6 +118,7 @@ def prepare(supervisor: Supervisor, password_path: Path) -> str:
     from django.core.management import call_command
     from django.db import DatabaseError
 
+    from flashsale import gathering
     from flashsale.settings import REDIS_IS_EMBEDDED
     from sales import durability, publishing
 
@@ -136,6 +139,8 @@ def prepare(supervisor: Supervisor, password_path: Path) -> str:
     for sale, result in publishing.publish_all():
         if isinstance(result, publishing.NotPublished):
             print(f"flashsale: {sale.slug} is not published: {result}", file=sys.stderr)
+    if gathering.is_due():  # the web server would, with a process of its own
+        call_command("collectstatic", verbosity=0, interactive=False)
     return password
 
 

@@ -1,6 +1,7 @@
 """Fixtures: a real Redis, a real server, and sales in the states that tests need."""
 
 import itertools
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -12,7 +13,7 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import Group, Permission
-from django.core.management import call_command
+from django.contrib.staticfiles.storage import staticfiles_storage
 from django.db.models.signals import post_migrate
 from django.utils import timezone, translation
 from playwright.sync_api import Browser, Page
@@ -23,6 +24,7 @@ from flashsale.supervisor import Process
 from sales import publishing, store
 from sales.models import Sale
 from tests import browsers
+from tests.faults.databases import prepared_var_dir
 from tests.mail_servers import MailServer
 from tests.redis_servers import Node
 from tests.servers import RedisServer, WebServer, free_port
@@ -61,7 +63,10 @@ def _patience(settings: Settings) -> None:
 
 @pytest.fixture(scope="session")
 def static_files() -> None:
-    call_command("collectstatic", verbosity=0, interactive=False)
+    """The static files as they are gathered for production, in this process's own place."""
+    shutil.copytree(prepared_var_dir() / "static", settings.STATIC_ROOT, dirs_exist_ok=True)
+    storage: Any = staticfiles_storage
+    storage.hashed_files, storage.manifest_hash = storage.load_manifest()  # it may have looked before
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,10 @@ import os
 import shutil
 import tempfile
 
+from tests import prepared
+
+prepared.place()
+
 VAR_DIR = tempfile.mkdtemp(prefix="flashsale-test-")
 atexit.register(shutil.rmtree, VAR_DIR, ignore_errors=True)
 

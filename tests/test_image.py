@@ -12,15 +12,18 @@ import pytest
 from django.conf import settings
 
 from flashsale import embedded_redis
+from tests.prepared import made_once
 from tests.servers import WebServer, free_port
 from tests.test_deploy import DEPLOY, TOP, read_dockerfile, read_procfile
 
 
 @pytest.fixture
-def image(tmp_path: Path, redis_server: object, transactional_db: None) -> Path:
+def image(redis_server: object, transactional_db: None) -> Path:
     """What the last stage of the Dockerfile makes, but for the packages: the files that it copies, and what it runs."""
-    top = tmp_path / "image"
-    top.mkdir()
+    return made_once("image", build)
+
+
+def build(top: Path) -> None:
     for name, value in read_dockerfile():
         if name == "COPY" and not value.startswith("--from"):
             *sources, _ = value.split()
@@ -30,7 +33,6 @@ def image(tmp_path: Path, redis_server: object, transactional_db: None) -> Path:
         if name == "RUN" and "manage.py" in value:
             environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "VAR_DIR": str(top / "var")}
             subprocess.run(["sh", "-c", value], cwd=top, env=environment, check=True)
-    return top
 
 
 def copy_tree(source: Path, target: Path) -> None:

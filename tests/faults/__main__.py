@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
+from tests import prepared
 from tests.faults.rounds import play
 from tests.faults.table import FAULTS
 
@@ -19,6 +20,7 @@ FAILED = "FAILED: "
 
 def main(rounds: int, seed: str, jobs: int) -> int:
     """Share the rounds between processes, and tell how many of them failed."""
+    prepared.place()
     command = [sys.executable, "-m", "tests.faults", str(rounds), seed, str(jobs)]
     players = [subprocess.Popen([*command, str(job)], stdout=subprocess.PIPE, text=True) for job in range(jobs)]
     with ThreadPoolExecutor(jobs) as threads:

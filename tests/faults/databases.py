@@ -15,6 +15,7 @@ from psycopg.sql import SQL, Identifier
 
 from tests.faults.programs import PROJECT_DIR, environment, run_manage
 from tests.postgresql import PostgresServer
+from tests.prepared import made_once
 
 _numbers = count(1)
 
@@ -83,15 +84,15 @@ def new_postgresql() -> PostgreSQL:
     return _create(f"stage_{next(_numbers)}", template=_migrated_postgresql())
 
 
-@cache
 def prepared_var_dir() -> Path:
     """Return a VAR_DIR with a migrated SQLite database and the static files, to be copied."""
-    var_dir = Path(tempfile.mkdtemp(prefix="flashsale-prepared-", dir="/tmp"))
-    atexit.register(shutil.rmtree, var_dir, ignore_errors=True)
+    return made_once("var", _prepare)
+
+
+def _prepare(var_dir: Path) -> None:
     settings = environment(var_dir)
     run_manage(PROJECT_DIR, settings, "migrate", "--verbosity=0")
     run_manage(PROJECT_DIR, settings, "collectstatic", "--noinput", "--verbosity=0")
-    return var_dir
 
 
 def new_sqlite(var_dir: Path) -> SQLite:
