@@ -16,6 +16,7 @@ from sales.models import Sale
 from sales.outcomes import HTTP_STATUS
 from tests import openapi
 from tests.conftest import MakeSale
+from tests.servers import ICON
 
 ISO = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$")
 
@@ -442,7 +443,7 @@ def test_head_is_get_without_the_body(http: httpx.Client, open_sale: Sale, path:
     assert head.headers["content-type"] == got.headers["content-type"]
 
 
-@pytest.mark.parametrize("path", ["/", "/api/sale/status", "/health", "/admin/login/", "/no", "/static/sales/icon.svg"])
+@pytest.mark.parametrize("path", ["/", "/api/sale/status", "/health", "/admin/login/", "/no", ICON])
 def test_a_host_that_is_not_ours(http: httpx.Client, path: str):
     assert http.get(path, headers={"Host": "evil.example"}).status_code == 400
 

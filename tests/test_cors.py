@@ -12,7 +12,7 @@ from playwright.sync_api import Browser
 from sales import store
 from sales.models import Sale
 from tests.conftest import MakeSale
-from tests.servers import WebServer, free_port
+from tests.servers import ICON, WebServer, free_port
 from tests.test_protocol import answers
 
 PARTNER, OTHER_PARTNER = "https://partner.example", "http://localhost:3000"
@@ -280,7 +280,7 @@ def test_by_default_nobody_is_told_anything(http: httpx.Client, open_sale: Sale)
     read = http.get("/api/sale/status", headers={"Origin": PARTNER})
     bought = http.post(BUY, json={"userId": "ada"}, headers={"Origin": PARTNER})
     asked = http.options(BUY, headers={"Origin": PARTNER, "Access-Control-Request-Method": "POST"})
-    file = http.get("/static/sales/icon.svg", headers={"Origin": PARTNER})
+    file = http.get(ICON, headers={"Origin": PARTNER})
 
     assert (read.status_code, bought.status_code, asked.status_code, file.status_code) == (200, 403, 405, 200)
     assert not [name for response in (read, bought, asked, file) for name in told(response) if name != "vary"]

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from sales.headers import OF_DATA, OF_PAGES
 from sales.models import Sale
-from tests.servers import WebServer, free_port
+from tests.servers import ICON, WebServer, free_port
 from tests.test_protocol import answers
 
 OVER_HTTPS = {"X-Forwarded-Proto": "https"}
@@ -35,8 +35,8 @@ PAGES: list[Request] = [
     ("GET", "/admin/login/", {}, b"", 200),
     ("POST", "/admin/login/", {}, b"", 403),
     ("GET", "/robots.txt", {}, b"", 200),
-    ("GET", "/static/sales/sale.css", {}, b"", 200),
-    ("GET", "/static/sales/icon.svg", {"Range": "bytes=0-9"}, b"", 206),
+    ("GET", ICON, {}, b"", 200),
+    ("GET", ICON, {"Range": "bytes=0-9"}, b"", 206),
     ("GET", "/static/nothing.css", {}, b"", 404),
     ("GET", "/media/products/test-headers.webp", {}, b"", 200),
     ("GET", "/media/products/test-headers.webp", {"If-None-Match": '"test-headers"'}, b"", 304),

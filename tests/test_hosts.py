@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.servers import WebServer
+from tests.servers import ICON, WebServer
 from tests.test_protocol import answers
 
 ROUTES = [
@@ -14,7 +14,7 @@ ROUTES = [
     "/api/sale/user/ada",
     "/health",
     "/health/live",
-    "/static/sales/icon.svg",
+    ICON,
     "/robots.txt",
     "/media/products/x.webp",
     "/admin/login/",

@@ -15,7 +15,7 @@ from flashsale.lane import Lane
 from flashsale.lane_request import LaneRequest
 from sales import store
 from sales.models import Sale
-from tests.servers import WebServer, free_port
+from tests.servers import ICON, WebServer, free_port
 
 
 def scope(**changes: object) -> dict:
@@ -113,7 +113,7 @@ def test_requests_that_do_not_end_hold_up_nobody_else(server: WebServer):
     held = [raw(server, head) for _ in range(40)]
     try:
         time.sleep(0.3)
-        responses = [httpx.get(f"{server.url}/static/sales/icon.svg", timeout=3) for _ in range(4)]
+        responses = [httpx.get(f"{server.url}{ICON}", timeout=3) for _ in range(4)]
     finally:
         for connection in held:
             connection.close()

@@ -19,7 +19,7 @@ from sales.headers import OF_DATA, OF_PAGES
 from sales.models import Sale
 from tests.conftest import MakeSale
 from tests.proxies import NAME, Nginx, nginx
-from tests.servers import WebServer, free_port
+from tests.servers import ICON, WebServer, free_port
 from tests.test_cors import TO_NOBODY, to, told
 
 # Two proxies' worth of networks: nginx itself, and nothing that a client could be.
@@ -320,7 +320,7 @@ def test_attempts_are_limited_apart_from_polling(strict: Nginx, open_sale: Sale,
         attempts = [client.post("/api/sale/purchase", json={"userId": f"{number}"}) for number in range(8)]
         form = client.post("/", data={"userId": "ada"})
         polls = Counter(client.get("/api/sale/status").status_code for _ in range(50))
-        files = Counter(client.get("/static/sales/icon.svg").status_code for _ in range(50))
+        files = Counter(client.get(ICON).status_code for _ in range(50))
         pages = Counter(client.get("/").status_code for _ in range(20))
 
     assert [answer.status_code for answer in attempts] == [200] * 5 + [429] * 3

@@ -9,7 +9,7 @@ from django.test import RequestFactory
 
 from flashsale import tracing
 from sales.models import Sale
-from tests.servers import WebServer
+from tests.servers import ICON, WebServer
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 RANDOM_ID = re.compile(r"[0-9a-f]{16}")
@@ -25,7 +25,7 @@ RANDOM_ID = re.compile(r"[0-9a-f]{16}")
         ("GET", "/api/sales/nothing/status", 404),
         ("GET", "/orders/find/", 200),
         ("GET", "/nowhere", 404),
-        ("GET", "/static/sales/icon.svg", 200),
+        ("GET", ICON, 200),
     ],
 )
 def test_who_sends_an_id_and_a_trace_gets_them_back(

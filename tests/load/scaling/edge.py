@@ -26,7 +26,7 @@ CHANGES = {
     "limit_conn connections 1000;": "limit_conn connections 60000;",
     "keepalive_requests 1000;": "keepalive_requests 1000000000;",
 }
-WORKS = {"status": "/api/sale/status", "page": "/", "file": "/static/sales/sale.css", "winning": "/api/sale/purchase"}
+STATUS, PAGE, PURCHASE = "/api/sale/status", "/", "/api/sale/purchase"
 
 
 def measure_saturation() -> list[dict[str, Any]]:
@@ -37,8 +37,9 @@ def measure_saturation() -> list[dict[str, Any]]:
         nginx = Nginx([flashsale.port], CHANGES)
         try:
             nginx.start()
+            works = {"status": STATUS, "page": PAGE, "file": _style_sheet(flashsale), "winning": PURCHASE}
             for _ in range(ROUNDS):
-                points += [_requests(flashsale, nginx, work) for work in WORKS]
+                points += [_requests(flashsale, nginx, *work) for work in works.items()]
                 points.append(_handshakes(nginx))
         finally:
             nginx.stop()
@@ -49,13 +50,13 @@ def measure_sizes() -> dict[str, int]:
     """Return the bytes of each answer, head and body, as a browser gets them that takes brotli and gzip."""
     with OneWorker() as flashsale, httpx.Client(base_url=flashsale.address) as client:
         time.sleep(0.5)
-        page = client.get("/", headers={"Accept-Encoding": "br, gzip"})
+        page = client.get(PAGE, headers={"Accept-Encoding": "br, gzip"})
         files = set(re.findall(r"/static/[^\"' )?]+\.(?:css|js)", page.text))
         sizes = {
             "page": _size(page),
             "files": sum(_size(client.get(file, headers={"Accept-Encoding": "br, gzip"})) for file in files),
-            "status": _size(client.get(WORKS["status"])),
-            "purchase": _size(client.post(WORKS["winning"], json={"userId": "ada@example.com"})),
+            "status": _size(client.get(STATUS)),
+            "purchase": _size(client.post(PURCHASE, json={"userId": "ada@example.com"})),
         }
     print("  " + ", ".join(f"{name} {size:,} bytes" for name, size in sizes.items()))
     return sizes
@@ -66,8 +67,15 @@ def _size(response: httpx.Response) -> int:
     return response.num_bytes_downloaded + sum(len(name) + len(value) + 4 for name, value in response.headers.raw) + 17
 
 
-def _requests(flashsale: FlashSale, nginx: Nginx, work: str) -> dict[str, Any]:
-    url = f"https://localhost:{nginx.https_port}{WORKS[work]}"
+def _style_sheet(flashsale: FlashSale) -> str:
+    """Return the path of the sale page's style sheet, which its content names."""
+    found = re.search(r"/static/sales/sale\.[0-9a-f]+\.css", httpx.get(f"{flashsale.address}{PAGE}").text)
+    assert found
+    return found[0]
+
+
+def _requests(flashsale: FlashSale, nginx: Nginx, work: str, path: str) -> dict[str, Any]:
+    url = f"https://localhost:{nginx.https_port}{path}"
     seen, cpu, app_cpu = _seen(flashsale), cpu_seconds(nginx.processes()), cpu_seconds(flashsale.processes())
     found = wrk(url, work, CONNECTIONS, SECONDS)
     assert found["refused"] + found["broken"] == 0, found
