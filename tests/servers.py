@@ -108,7 +108,7 @@ class WebServer:
                 stderr=log,
                 preexec_fn=die_with_parent,  # also where a test fails before it stops its server
             )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 httpx.get(f"{self.url}/health/live", timeout=1).raise_for_status()
