@@ -105,7 +105,6 @@ def variant(rng: random.Random) -> bytes:
     return b"".join(b"%b:%b%b\r\n" % (name(rng), rng.choice([b"", b" ", b"\t"]), value(rng)) for _ in range(count))
 
 
-@pytest.mark.alone
 def test_no_header_of_a_stranger_moves_it_to_another_share(guarded: WebServer, open_sale: Sale):
     rng, wire = random.Random(7), Wire(guarded, STRANGER)
 
@@ -118,7 +117,6 @@ def test_no_header_of_a_stranger_moves_it_to_another_share(guarded: WebServer, o
     assert statuses[429] > VARIANTS / 2, "most of the variants must get as far as the limit"
 
 
-@pytest.mark.alone
 def test_what_a_client_writes_left_of_its_own_address_does_not_matter(guarded: WebServer, open_sale: Sale):
     rng, wire = random.Random(8), Wire(guarded, PROXY)
 

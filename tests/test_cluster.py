@@ -254,12 +254,13 @@ def test_a_master_that_ends_takes_nothing_with_it_that_its_replica_has(
     wait_until(lambda: all(sale.bought_since(opened) for sale in sales if not sale.loss), "they sell on")
 
     stop(sales)
-    for metrics, health in told:  # of the other masters, while this one was away
+    for metrics, _ in told:  # of the other masters, while this one was away
         assert metrics["flashsale_units_sold"].keys() >= {sale.slug for sale in elsewhere}
         assert len(metrics["flashsale_redis_memory_used_bytes"]) >= 2
         assert set(metrics["flashsale_redis_durable"].values()) == {1}
-        assert (metrics["flashsale_up"]["redis"], health["status"]) == (1, "degraded")
-        assert metrics["flashsale_up"]["writer"] == 1
+        assert (metrics["flashsale_up"]["redis"], metrics["flashsale_up"]["writer"]) == (1, 1)
+    # On a busy machine the last look ends after the promotion.
+    assert {health["status"] for _, health in told[:-1]} <= {"degraded"}
     # Copying to replicas is asynchronous: what was on its way may be gone, but not unnoticed.
     shop.restore(sale.slug for sale in there if sale.loss)
     check(sales)

@@ -20,10 +20,10 @@ from tests.fuzz.messages import HIDDEN
 from tests.fuzz.wire import Report
 
 SEED = 1
-CASES = 2_500
+CASES = 1_500
 
 
-@pytest.mark.alone
+@pytest.mark.paired
 def test_what_clients_do_not_send_is_refused_and_sells_nothing():
     with Stage(Plan(), 1_000_000, random.Random(SEED)) as stage:
         report = asyncio.run(wire.run(stage, CASES, SEED))

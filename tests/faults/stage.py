@@ -24,7 +24,7 @@ from tests.faults.load import Client, Load
 from tests.faults.proxy import Proxy
 from tests.servers import free_port
 
-READY_WITHIN_SECONDS = 20.0
+READY_WITHIN_SECONDS = 60.0
 SLUG = "widget"
 
 

@@ -1,14 +1,13 @@
 """schemathesis with all its checks, against a server that runs, by what that says of itself in /api/openapi.json."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from tests.faults.programs import PROJECT_DIR
+from tests.faults.programs import PROJECT_DIR, environment
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
@@ -23,16 +22,20 @@ class Run(NamedTuple):
     output: str
 
 
-def run(url: str, examples: int, seed: int) -> Run:
-    """Send cases of all kinds, up to `examples` made-up ones to each operation; the same ones for the same seed."""
+def run(url: str, examples: int, seed: int, *paths: str) -> Run:
+    """Send cases of all kinds, up to `examples` made-up ones to each operation; the same ones for the same seed.
+
+    With `paths`, to the operations of these alone.
+    """
     command: list[str | Path] = [Path(sys.executable).with_name("schemathesis"), "--config-file", CONFIGURATION, "run"]
     options = ["--max-examples", str(examples), "--seed", str(seed), "--continue-on-failure", "--no-color"]
+    options += [word for path in paths for word in ("--include-path", path)]
     with TemporaryDirectory() as directory:  # it keeps what it has found where it is started
         report = Path(directory) / "report.json"
         done = subprocess.run(
             [*command, f"{url}/api/openapi.json", *options, "--report", "json", "--report-json-path", report],
             cwd=directory,
-            env={**os.environ, "PYTHONPATH": str(PROJECT_DIR)},
+            env=environment(Path(directory), PYTHONPATH=str(PROJECT_DIR)),
             capture_output=True,
             text=True,
         )

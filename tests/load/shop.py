@@ -23,7 +23,7 @@ from tests.load.checks import Books
 from tests.load.profiles import Stock
 from tests.servers import free_port
 
-READY_WITHIN_SECONDS = 30.0
+READY_WITHIN_SECONDS = 60.0
 DRAINED_WITHIN_SECONDS = 60.0
 # The contract's bound on the age of a status (docs/api.md), and then some.
 STALE_AFTER_SECONDS = 1.0
