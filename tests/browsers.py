@@ -77,3 +77,10 @@ def show_refusal(page: Page, code: str) -> None:
 def buy(page: Page, user_id: str) -> None:
     page.locator("#user-id").fill(user_id)
     page.locator("#press").click()
+
+
+def resize(page: Page, width: int, height: int = 740) -> None:
+    """Give a page another size, and return when it is laid out for it."""
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_function("(width) => innerWidth === width", arg=width)
+    page.evaluate("() => new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next)))")

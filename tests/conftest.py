@@ -1,5 +1,6 @@
 """Fixtures: a real Redis, a real server, and sales in the states that tests need."""
 
+import asyncio
 import itertools
 import shutil
 import time
@@ -170,10 +171,23 @@ def seen() -> Callable[[], None]:
     return lambda: time.sleep(STALE_AFTER_SECONDS)
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
+@pytest.fixture(scope="session")
+def driven_chromium() -> Iterator[tuple[Browser, asyncio.AbstractEventLoop]]:
+    """One browser for all tests, and the loop that drives it, which is put aside while no test uses the browser:
+    from its start to its end it counts as running in this thread, where asynchronous tests run loops of their own."""
     with browsers.chromium() as browser:
-        yield browser
+        loop = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)
+        yield browser, loop
+        asyncio._set_running_loop(loop)
+
+
+@pytest.fixture
+def chromium(driven_chromium: tuple[Browser, asyncio.AbstractEventLoop]) -> Iterator[Browser]:
+    browser, loop = driven_chromium
+    asyncio._set_running_loop(loop)
+    yield browser
+    asyncio._set_running_loop(None)
 
 
 @pytest.fixture

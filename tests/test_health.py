@@ -1,7 +1,7 @@
 """What /health and the log tell when Redis can be read, and takes no purchase; or when it is away."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -51,17 +51,18 @@ def test_a_redis_that_takes_no_purchase_is_unavailable(own_server: WebServer, to
     assert 1 <= own_server.log.read_text().count(f"Redis refused: {told}") <= 2
 
 
-def test_a_redis_that_takes_purchases_again_is_ok(own_server: WebServer, open_sale: Sale, seen: Callable[[], None]):
+@pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
+def test_a_redis_that_takes_purchases_again_is_ok(server: WebServer, open_sale: Sale):
     store.client().config_set("maxmemory", 1)
     try:
-        away = look(own_server).status_code
+        away = look(server).status_code
     finally:
         store.client().config_set("maxmemory", 0)
 
-    back = look(own_server)
+    back = look(server)
 
     assert (away, back.status_code) == (503, 200)
-    assert press(own_server).json()["code"] == "purchased"
+    assert press(server).json()["code"] == "purchased"
 
 
 def test_the_log_says_that_redis_is_away_though_nobody_asks_for_health(static_files: None, django_db_setup: None):
@@ -74,28 +75,26 @@ def test_the_log_says_that_redis_is_away_though_nobody_asks_for_health(static_fi
     assert server.log.read_text().count("no connection to Redis: ") == 1
 
 
-def test_a_closed_sale_is_not_made_up_for_by_one_that_has_ended(
-    own_server: WebServer, make_sale: MakeSale, seen: Callable[[], None]
-):
+@pytest.mark.django_db(transaction=True)
+def test_a_closed_sale_is_not_made_up_for_by_one_that_has_ended(server: WebServer, make_sale: MakeSale):
     make_sale(name="Old", starts_in=-7200, lasts=3600)
     active = make_sale()
     store.client().hset(store.key(active.id, "config"), "closed", "x data is missing")
 
-    health = look(own_server)
+    health = look(server)
 
     assert health.status_code == 503
     assert list(health.json()["redis"]) == ["status", "latencyMs", "reason"]
     assert active.slug in health.json()["redis"]["reason"]
 
 
-def test_a_sale_that_has_ended_and_is_closed_does_not_stop_the_others(
-    own_server: WebServer, make_sale: MakeSale, seen: Callable[[], None]
-):
+@pytest.mark.django_db(transaction=True)
+def test_a_sale_that_has_ended_and_is_closed_does_not_stop_the_others(server: WebServer, make_sale: MakeSale):
     ended = make_sale(name="Old", starts_in=-7200, lasts=3600)
     make_sale()
     store.client().hset(store.key(ended.id, "config"), "closed", "x data is missing")
 
-    health = look(own_server)
+    health = look(server)
 
     assert (health.status_code, health.json()["status"]) == (200, "degraded")
     assert list(health.json()["redis"]["closed"]) == [ended.slug]

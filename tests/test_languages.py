@@ -16,6 +16,7 @@ from babel.messages.pofile import read_po
 from django.test import RequestFactory
 from django.utils import translation
 
+from flashsale.places import BASE_DIR
 from sales import formats, languages
 from sales.models import Sale
 from tests.conftest import MakeSale
@@ -128,14 +129,15 @@ def test_a_page_keeps_its_own_numbers_out_of_the_language(
     assert re.search(r'<progress[^>]*max="12345"', text)
 
 
-@pytest.fixture
-def gathered(project_dir: Path, tmp_path: Path) -> Catalog:
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     """What pages say now: the sentences gathered anew from a copy of the sources."""
     if not shutil.which("xgettext"):
         message = "no xgettext on PATH; on Debian: apt install gettext"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    tmp_path = tmp_path_factory.mktemp("gathered")
     for name in ("flashsale", "sales", "templates"):
-        shutil.copytree(project_dir / name, tmp_path / name)
+        shutil.copytree(BASE_DIR / name, tmp_path / name)
     makemessages = [sys.executable, "-m", "django", "makemessages", "--locale=de", "--no-location", "--no-obsolete"]
     subprocess.run(makemessages, cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})
     return catalogue(tmp_path)

@@ -69,8 +69,7 @@ def drive(url: str) -> str:
     return "".join(f"{answer.status_code} {answer.headers} {answer.text}\n" for answer in answers)
 
 
-@pytest.mark.parametrize("debug", ["off", "on"])
-@pytest.mark.parametrize("log_format", ["json", "text"])
+@pytest.mark.parametrize(("debug", "log_format"), [("off", "json"), ("on", "text")])
 def test_a_server_whose_redis_and_sql_fail_shows_no_secret(
     static_files: None, guarded_redis: tuple[Process, int], debug: str, log_format: str
 ):
