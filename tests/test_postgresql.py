@@ -25,7 +25,7 @@ FILES = [
     )
 ]
 # What these hold to memory is Python's.
-NOT_AGAIN = "not hundred_thousand and not long_sale_takes"
+NOT_AGAIN = "not memory_of_a_page and not hundred_thousand and not long_sale_takes"
 
 
 @pytest.fixture(scope="module")
