@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
-from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import Group, Permission
+from django.contrib.contenttypes.models import ContentType
 from django.contrib.staticfiles.storage import staticfiles_storage
-from django.db.models.signals import post_migrate
+from django.core.management.commands import flush
+from django.db.models import Model
 from django.utils import timezone, translation
 from playwright.sync_api import Browser, Page
 from pytest_django import DjangoDbBlocker, Settings
@@ -71,20 +73,19 @@ def static_files() -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
-    """Have the roles, which migrations ship, shipped again when a test has emptied the database: what runs after it in
-    the same process is not fixed."""
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Put back what migrations ship, row by row, when a test has emptied the database: what runs after it in the same
+    process is not fixed. Django finds out anew what there is to put back, at the price of a small test."""
+    models: list[type[Model]] = [ContentType, Permission, Group, Group.permissions.through]
     with django_db_blocker.unblock():
-        groups = Group.objects.all()
-        held = {group.name: [permission.codename for permission in group.permissions.all()] for group in groups}
+        shipped = [(model, list(model._base_manager.all())) for model in models]
 
-    def ship(**_: object) -> None:
-        for name, codenames in held.items():
-            group, _created = Group.objects.get_or_create(name=name)
-            group.permissions.set(Permission.objects.filter(codename__in=codenames))
+    def put_back(*_: object) -> None:
+        for model, rows in shipped:
+            model._base_manager.bulk_create(rows)
 
-    last = [config for config in apps.get_app_configs() if config.models_module][-1]  # by now all permissions are made
-    post_migrate.connect(ship, sender=last, weak=False)
+    with patch.object(flush, "emit_post_migrate_signal", put_back):
+        yield
 
 
 @pytest.fixture(scope="session")

