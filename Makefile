@@ -24,7 +24,7 @@ dev: $(VENV)/.installed  ## as run, with DEBUG and reload on change
 # Each of the processes has a Redis, a database and web servers of its own.
 test: $(VENV)/.installed-dev lint  ## lint, types and the whole test suite, in JOBS (4) processes
 	@$(BIN)/python -m pytest -m "not alone and not paired" --numprocesses $(or $(JOBS),4) --dist worksteal
-	@$(BIN)/python -m pytest -m paired --numprocesses 3 --dist worksteal
+	@$(BIN)/python -m pytest -m paired --numprocesses 2 --dist worksteal
 	@$(BIN)/python -m pytest -m alone
 
 faults: $(VENV)/.installed-dev  ## break everything on purpose, N times (10), from SEED (1), JOBS (1) at a time

@@ -21,8 +21,11 @@ from tests.servers import WebServer
 pytestmark = [pytest.mark.usefixtures("static_files"), pytest.mark.django_db(transaction=True)]
 
 STOCK = 200
-BUYERS = 16
-RACE_SECONDS = 4.0
+BUYERS = 8
+# Of each operator, at least; and until the crowd has met every state.
+ROUNDS = 2
+STATES = {"purchased", "paused", "ended"}
+MET_WITHIN_SECONDS = 60.0
 ROUND = ("pause", "add-stock", "resume", "end", "extend", "add-stock")
 VALUES = {"add-stock": {"units": 3}, "extend": {"minutes": 5}}
 ADDED = "is given more stock"
@@ -59,18 +62,18 @@ class Crowd:
                 attempt += 1
 
 
-def operate(name: str, sale: Sale, added: list[int]) -> None:
-    """Take step after step until the time is over; note the units that were added."""
+def operate(name: str, sale: Sale, crowd: Crowd, added: list[int]) -> None:
+    """Take the steps of a round, again and again; note the units that were added."""
     client = Client()
     client.force_login(User.objects.create_superuser(name))
-    ends_at, number = time.monotonic() + RACE_SECONDS, 0
-    while time.monotonic() < ends_at:
-        step = ROUND[number % len(ROUND)]
-        values = VALUES.get(step, {})
-        page = client.post(f"/admin/sales/sale/{sale.id}/{step}-sale/", values, follow=True).content.decode()
-        if ADDED in page:
-            added.append(values["units"])
-        number += 1
+    deadline, rounds = time.monotonic() + MET_WITHIN_SECONDS, 0
+    while (rounds < ROUNDS or not crowd.outcomes.keys() >= STATES) and time.monotonic() < deadline:
+        for step in ROUND:
+            values = VALUES.get(step, {})
+            page = client.post(f"/admin/sales/sale/{sale.id}/{step}-sale/", values, follow=True).content.decode()
+            if ADDED in page:
+                added.append(values["units"])
+        rounds += 1
     connection.close()
 
 
@@ -81,7 +84,7 @@ def test_nothing_is_oversold_whatever_operators_do_meanwhile(
     seen()
     crowd = Crowd(server.url, f"/api/sales/{sale.slug}/purchase")
     added: list[int] = []
-    operators = [threading.Thread(target=operate, args=(name, sale, added)) for name in ("olga", "otto")]
+    operators = [threading.Thread(target=operate, args=(name, sale, crowd, added)) for name in ("olga", "otto")]
 
     crowd.start()
     for operator in operators:
@@ -94,8 +97,9 @@ def test_nothing_is_oversold_whatever_operators_do_meanwhile(
     sold = store.client().hlen(store.key(sale.id, "purchases"))
     assert sale.total_stock == STOCK + sum(added)
     assert sold == len(crowd.winners) <= sale.total_stock
-    assert set(crowd.outcomes) <= {"purchased", "sold_out", "paused", "ended"}
-    assert min(crowd.outcomes["purchased"], crowd.outcomes["paused"], crowd.outcomes["ended"], len(added)) > 0
+    assert added
+    # What a busy machine cannot decide in time is unavailable; that moves nothing.
+    assert STATES <= set(crowd.outcomes) <= {*STATES, "sold_out", "unavailable"}
     while run_once(consumer_name()):
         pass
     result = audit(sale)
