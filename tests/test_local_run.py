@@ -58,6 +58,11 @@ class Run:
     def processes(self) -> list[psutil.Process]:
         return psutil.Process(self.popen.pid).children(recursive=True)
 
+    def end(self) -> None:
+        """Stop it, if it still runs."""
+        if self.popen.poll() is None:
+            self.press_ctrl_c()
+
     def press_ctrl_c(self) -> float:
         """Send what a terminal sends; return the seconds until `make` is gone."""
         started = time.monotonic()
@@ -91,8 +96,7 @@ def first_run(project_copy: Path) -> Iterator[Run]:
     run = Run(project_copy)
     run.wait_until_open()
     yield run
-    if run.popen.poll() is None:
-        run.press_ctrl_c()
+    run.end()
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +104,7 @@ def runs() -> Iterator[list[Run]]:
     runs: list[Run] = []
     yield runs
     for run in runs:
-        if run.popen.poll() is None:
-            run.press_ctrl_c()
+        run.end()
 
 
 @pytest.fixture
@@ -224,7 +227,10 @@ def test_what_dies_is_started_again(running: Run, name: str):
 def test_a_second_run_on_the_same_data_is_refused(running: Run):
     second = Run(running.directory, log="second.txt")
 
-    assert second.popen.wait(timeout=30) != 0
+    try:
+        assert second.popen.wait(timeout=30) != 0
+    finally:
+        second.end()
     assert "already running" in second.output
     assert "Traceback" not in second.output
 
