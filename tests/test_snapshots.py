@@ -29,10 +29,18 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return counted
 
 
+@pytest.fixture
+def _stays_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing that was read grow old in the test's time, however busy the machine is."""
+    monkeypatch.setattr(snapshots, "REFRESH_AFTER_SECONDS", 60)
+    monkeypatch.setattr(snapshots, "OLDEST_SECONDS", 60)
+
+
 def shop(make_sale: MakeSale, count: int) -> list[str]:
     return [make_sale(name=f"Widget {number}", slug=f"widget-{number}").slug for number in range(count)]
 
 
+@pytest.mark.usefixtures("_stays_fresh")
 def test_who_asks_for_one_sale_after_another_has_each_read_once(make_sale: MakeSale, asked: Counter[str]):
     slugs = shop(make_sale, 30)
 
@@ -44,6 +52,7 @@ def test_who_asks_for_one_sale_after_another_has_each_read_once(make_sale: MakeS
     assert asked["config"] <= len(slugs) + 1
 
 
+@pytest.mark.usefixtures("_stays_fresh")
 def test_many_who_ask_at_once_share_a_read(make_sale: MakeSale, asked: Counter[str]):
     slugs = shop(make_sale, 30)
 
