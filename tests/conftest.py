@@ -24,7 +24,7 @@ from pytest_django import DjangoDbBlocker, Settings
 
 from flashsale import embedded_redis
 from flashsale.supervisor import Process
-from sales import publishing, store
+from sales import closures, publishing, store
 from sales.models import Sale
 from tests import browsers
 from tests.faults.databases import prepared_var_dir
@@ -59,9 +59,10 @@ def _empty_redis(redis_server: RedisServer) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _patience(settings: Settings) -> None:
-    """Let the tests' own process wait for Redis as long as a busy machine takes: servers are held to a time."""
+def _patience(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tests' own process wait for Redis and SQL as long as a busy machine takes: servers are held to a time."""
     settings.REDIS_CONNECT_TIMEOUT_SECONDS = settings.REDIS_READ_TIMEOUT_SECONDS = 10
+    monkeypatch.setattr(closures, "COMPARED_WITHIN_SECONDS", 10)
 
 
 @pytest.fixture(scope="session")
