@@ -18,7 +18,7 @@ from gunicorn.glogging import Logger
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
-from flashsale import gathering, logs, settings
+from flashsale import logs, settings
 from flashsale.places import BASE_DIR
 from flashsale.supervisor import die_with_parent
 
@@ -109,7 +109,12 @@ def on_starting(server: Arbiter) -> None:
 
 
 def _gather_static_files() -> None:
-    if gathering.is_due():
+    """Gather and hash them, unless nothing has changed since; pages cannot be rendered without."""
+    if settings.DEBUG:
+        return
+    manifest = settings.STATIC_ROOT / "staticfiles.json"
+    sources = [settings.BASE_DIR / "requirements.txt", *(settings.BASE_DIR / "static").rglob("*")]
+    if not manifest.exists() or any(source.stat().st_mtime > manifest.stat().st_mtime for source in sources):
         command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "collectstatic", "--noinput", "--verbosity=0"]
         # It is no worker, and would be counted as one that died.
         environment = {name: value for name, value in os.environ.items() if name != _METRICS_VARIABLE}

@@ -118,7 +118,6 @@ def prepare(supervisor: Supervisor, password_path: Path) -> str:
     from django.core.management import call_command
     from django.db import DatabaseError
 
-    from flashsale import gathering
     from flashsale.settings import REDIS_IS_EMBEDDED
     from sales import durability, publishing
 
@@ -139,8 +138,6 @@ def prepare(supervisor: Supervisor, password_path: Path) -> str:
     for sale, result in publishing.publish_all():
         if isinstance(result, publishing.NotPublished):
             print(f"flashsale: {sale.slug} is not published: {result}", file=sys.stderr)
-    if gathering.is_due():  # the web server would, with a process of its own
-        call_command("collectstatic", verbosity=0, interactive=False)
     return password
 
 
