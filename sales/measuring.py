@@ -1,4 +1,4 @@
-"""Gives Prometheus's client, once a second, what this worker has counted and how it stands."""
+"""Gives Prometheus's client, once a second, what this worker has counted and how it stands, and keeps it in files."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from sales import events, metrics, snapshots
+from sales import counts_files, events, metrics, snapshots
 
 EVERY_SECONDS = 1.0
 # Long enough to be told of, and short enough that a thousand sales of the weeks to come are not.
@@ -34,7 +34,7 @@ async def _measure_for_ever(connections: Collection[Any]) -> None:
     while True:
         try:
             _measure(connections)
-        except Exception:  # a full disk, for instance: the seconds to come must still be told
+        except Exception:  # the seconds to come must still be told
             log.exception("this second was not measured")
         await asyncio.sleep(EVERY_SECONDS)
 
@@ -48,3 +48,4 @@ def _measure(connections: Collection[Any]) -> None:
     metrics.CONNECTIONS.set(len(connections))
     metrics.EVENT_STREAMS.set(events.count())
     metrics.MEMORY.set(psutil.Process().memory_info().rss)
+    counts_files.save()

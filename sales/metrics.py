@@ -1,7 +1,7 @@
 """What this process counts for Prometheus: plain numbers while it works, given to Prometheus's client once a second.
 
-Under gunicorn the client keeps each worker's numbers in files (its multiprocess mode), so that any worker can tell the
-sum of all; what a worker has counted stays in the sum when it is gone. `measuring` calls `flush`.
+Under gunicorn each worker's numbers are in files (the client's multiprocess mode), so that any worker can tell the sum
+of all. What a worker has counted stays in the sum when it is gone. `measuring` calls `flush`.
 """
 
 from bisect import bisect_left
@@ -9,7 +9,12 @@ from collections import Counter as Tally
 from collections.abc import Mapping
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+
+from sales import counts_files
+
+# Before the first metric is made: under gunicorn the client then counts there, and not in a file that is mapped.
+values.MmapedDict = counts_files.keep  # type: ignore[misc, assignment]
 
 REGISTRY = CollectorRegistry()
 

@@ -1,7 +1,7 @@
-"""The files in which the web workers of this machine keep what they count, in the format of Prometheus's client.
+"""The sums of what the web workers of this machine have counted, read from their files.
 
-What a dead worker has counted stays in the sum. The client leaves its files where they are, so that each worker that
-ends would make every later reading slower; here, who reads puts those of the dead into one.
+What a dead worker has counted stays in the sum. The client leaves its files where they are, so each worker that ends
+would make every later reading slower. Here the reader merges the files of dead workers into one.
 """
 
 import fcntl
@@ -9,12 +9,14 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prometheus_client import Metric
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from sales.counts_files import Counts
 
 # A reading takes milliseconds; who is stopped in the middle of one must not keep the others for ever.
 LOCKED_WITHIN_SECONDS = 2.0
@@ -27,7 +29,8 @@ def read_sums(directory: Path) -> list[Metric]:
     """Return the sums over all workers, dead and alive. Raises TimeoutError while another reader does not end."""
     with _locked(directory):
         for kind in _KINDS:
-            _merge_dead(directory, kind)
+            with suppress(OSError):  # the disk is full: the sums are the same without, and the next reader tries again
+                _merge_dead(directory, kind)
         return list(MultiProcessCollector(None, directory).collect())
 
 
@@ -57,13 +60,11 @@ def _merge_dead(directory: Path, kind: str) -> None:
     for path in [*dead, *([found[_OF_THE_DEAD]] if _OF_THE_DEAD in found else [])]:
         for key, value, *_ in MmapedDict.read_all_values_from_file(path):
             sums[key] += value
-    merged = directory / f"{kind}_{_OF_THE_DEAD}.new"
-    merged.unlink(missing_ok=True)
-    file = MmapedDict(str(merged))
+    merged = Counts(directory / f"{kind}_{_OF_THE_DEAD}.db")
     for key, value in sums.items():
-        file.write_value(key, value, 0.0)
-    file.close()
-    merged.replace(directory / f"{kind}_{_OF_THE_DEAD}.db")
+        merged.write_value(key, value, 0.0)
+    merged.save()
+    merged.close()
     for path in dead:
         path.unlink()
 

@@ -18,6 +18,7 @@ from django.db import connection
 from flashsale.places import BASE_DIR
 from flashsale.supervisor import Process, die_with_parent
 from sales import store
+from tests.small_disks import SmallDisk
 
 # A static file, under the name that its content gives it (as ManifestStaticFilesStorage does); browsers get no other.
 _icon_hash = hashlib.md5((BASE_DIR / "static/sales/icon.svg").read_bytes(), usedforsecurity=False).hexdigest()
@@ -73,7 +74,7 @@ class WebServer:
     """gunicorn with the production configuration, on the tests' Redis and database.
 
     It runs while it is entered. With a `listener` that socket is its port, as systemd hands one over
-    (sd_listen_fds(3)).
+    (sd_listen_fds(3)). With a `disk` some of what it writes goes there.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class WebServer:
         application: str = "flashsale.asgi:application",
         directory: Path = BASE_DIR,
         listener: socket.socket | None = None,
+        disk: SmallDisk | None = None,
     ):
         self.url = f"http://127.0.0.1:{environment['PORT']}"
         command = [sys.executable, "-m", "gunicorn", "-c", "python:flashsale.gunicorn", application]
@@ -92,6 +94,8 @@ class WebServer:
             self._inherited = (listener.fileno(),)
             hand_over = f'exec 3<&{listener.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"'
             self._command = ["bash", "-c", hand_over, *command]
+        if disk:
+            self._command = disk.on(command)
         self.popen: subprocess.Popen[bytes] | None = None
         self.log = settings.VAR_DIR / f"web-{environment['PORT']}.log"
 
