@@ -3,15 +3,20 @@
 import asyncio
 import fcntl
 import termios
+from itertools import islice
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from flashsale import tracing
+from flashsale import machine, tracing
 
 # When the server stops, idle connections stay open for so long: who is just sending a request on one gets the answer,
 # and with it the word to send the next one elsewhere. Without, a browser or proxy would meet a reset connection, and
 # know nothing of its purchase.
 LINGER_SECONDS = 2.0
+# Each takes a file descriptor, and without any Redis, SQL and templates are out of reach.
+MOST_CONNECTIONS = machine.most_connections()
+# To look at all of them for each newcomer would cost more than the newcomer.
+LOOKED_AT = 50
 
 
 def _has_unread(transport: asyncio.Transport) -> bool:
@@ -27,10 +32,26 @@ class ClosingProtocol(HttpToolsProtocol):
     _is_last = False
     # While nothing of a request is here.
     _idle_since: float | None = None
+    _made_at = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._idle_since = self.loop.time()
+        self._made_at = self._idle_since = self.loop.time()
+        if len(self.connections) > MOST_CONNECTIONS:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Close one connection, so that nobody keeps others out with connections on which nothing is asked: of some,
+        the one that has asked for nothing for longest; this one when all of those are being answered."""
+        others = (other for other in islice(self.connections, LOOKED_AT) if isinstance(other, ClosingProtocol))
+        quiet = [other for other in others if other is not self and other._is_quiet()]
+        quietest = min(quiet, key=lambda other: other._idle_since or other._made_at, default=self)
+        self.connections.discard(quietest)  # it leaves by itself, but later than the next one comes
+        quietest.transport.close()
+
+    def _is_quiet(self) -> bool:
+        """Return whether no request is being answered; a part of its head may be here."""
+        return not self.cycle or self.cycle.response_complete
 
     def shutdown(self) -> None:
         """Close the connection after the answer that is under way, or that an idle one may still be asked for."""

@@ -18,7 +18,7 @@ from gunicorn.glogging import Logger
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
-from flashsale import logs, settings
+from flashsale import logs, machine, settings
 from flashsale.places import BASE_DIR
 from flashsale.supervisor import die_with_parent
 
@@ -97,7 +97,7 @@ class _TellingServer(Server):
 
 
 def on_starting(server: Arbiter) -> None:
-    """Forget the numbers of the workers before, and gather the static files."""
+    """Forget the numbers of the workers before, take what file descriptors there are, and gather the static files."""
     shutil.rmtree(settings.METRICS_DIR, ignore_errors=True)
     try:
         settings.METRICS_DIR.mkdir(parents=True)
@@ -105,6 +105,7 @@ def on_starting(server: Arbiter) -> None:
         place = settings.METRICS_DIR
         sys.exit(f"flashsale: cannot write to {place} ({error.strerror}). Make it writable, or set METRICS_DIR.")
     os.environ[_METRICS_VARIABLE] = str(settings.METRICS_DIR)
+    machine.allow_descriptors()
     _gather_static_files()
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 from csp.constants import NONE, SELF
 from django.utils.translation import gettext_lazy as _
 
-from flashsale import embedded_redis
+from flashsale import embedded_redis, machine
 from flashsale.media_storage import parse_media_storage
 from flashsale.places import BASE_DIR, VAR_DIR
 from flashsale.rates import parse_rate
@@ -80,7 +80,7 @@ PUBLIC_URL = read("PUBLIC_URL", web_address, f"http://localhost:{PORT}")
 # How an authenticator app names the account: of several sites it shows which one this is.
 OTP_TOTP_ISSUER = f"Flash sales at {urlsplit(PUBLIC_URL).hostname}"
 MEDIA_STORAGE = read("MEDIA_STORAGE", parse_media_storage, "local")
-WEB_CONCURRENCY = read("WEB_CONCURRENCY", positive, str(os.cpu_count() or 1))
+WEB_CONCURRENCY = read("WEB_CONCURRENCY", positive, str(machine.web_workers()))
 DJANGO_THREADS = read("DJANGO_THREADS", positive, "8")
 
 REDIS_IS_EMBEDDED = not os.environ.get("REDIS_URL")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,7 +19,6 @@ from django.db import connection
 from flashsale.places import BASE_DIR
 from flashsale.supervisor import Process, die_with_parent
 from sales import store
-from tests.small_disks import SmallDisk
 
 # A static file, under the name that its content gives it (as ManifestStaticFilesStorage does); browsers get no other.
 _icon_hash = hashlib.md5((BASE_DIR / "static/sales/icon.svg").read_bytes(), usedforsecurity=False).hexdigest()
@@ -74,7 +74,7 @@ class WebServer:
     """gunicorn with the production configuration, on the tests' Redis and database.
 
     It runs while it is entered. With a `listener` that socket is its port, as systemd hands one over
-    (sd_listen_fds(3)). With a `disk` some of what it writes goes there.
+    (sd_listen_fds(3)). It is started by the command `wrap`, where there is one.
     """
 
     def __init__(
@@ -83,19 +83,17 @@ class WebServer:
         application: str = "flashsale.asgi:application",
         directory: Path = BASE_DIR,
         listener: socket.socket | None = None,
-        disk: SmallDisk | None = None,
+        wrap: Sequence[str] = (),
     ):
         self.url = f"http://127.0.0.1:{environment['PORT']}"
         command = [sys.executable, "-m", "gunicorn", "-c", "python:flashsale.gunicorn", application]
-        self._command, self._environment = command, {"DATABASE_URL": database_url(), **environment}
+        self._command, self._environment = [*wrap, *command], {"DATABASE_URL": database_url(), **environment}
         self._directory = directory
         self._inherited: tuple[int, ...] = ()
         if listener:
             self._inherited = (listener.fileno(),)
             hand_over = f'exec 3<&{listener.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"'
             self._command = ["bash", "-c", hand_over, *command]
-        if disk:
-            self._command = disk.on(command)
         self.popen: subprocess.Popen[bytes] | None = None
         self.log = settings.VAR_DIR / f"web-{environment['PORT']}.log"
 

@@ -6,45 +6,44 @@ An ordinary user may make both where the kernel allows user namespaces (user_nam
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 # The place is $0, its size $1.
-_MOUNT_AND_FILL = """
-mount -t tmpfs -o size="$1"k tmpfs "$0" || exit
-cat /dev/zero >"$0/filler" 2>/dev/null
-shift
-exec "$@"
-"""
+_MOUNT = 'mount -t tmpfs -o size="$1"k tmpfs "$0" && shift && exec "$@"'
 
 
 class SmallDisk:
-    """`place` is a file system of so many KiB for the commands that `on` wraps. It is full until `make_room`."""
+    """`place` is a file system of so many KiB, for a command that `wrap` starts and its children."""
 
     def __init__(self, place: Path, kib: int):
         self._place, self._kib = place, kib
         place.mkdir(parents=True, exist_ok=True)
 
-    def on(self, command: list[str]) -> list[str]:
-        """Return the command as it runs with the disk, in the same process."""
-        namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _MOUNT_AND_FILL]
-        return [*namespace, str(self._place), str(self._kib), *command]
+    @property
+    def wrap(self) -> list[str]:
+        """What starts a command with the disk, in the same process."""
+        namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _MOUNT]
+        return [*namespace, str(self._place), str(self._kib)]
+
+    def fill(self, process: int) -> None:
+        """Take what room there is, as one of its processes sees it."""
+        with suppress(OSError), self._filler(process).open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
 
     def make_room(self, process: int) -> None:
-        """Empty the disk, as one of its processes sees it."""
-        self._seen_by(process, "filler").unlink()
+        self._filler(process).unlink()
 
-    def files(self, process: int) -> list[Path]:
-        return [path for path in self._seen_by(process).rglob("*") if path.is_file()]
-
-    def _seen_by(self, process: int, name: str = "") -> Path:
-        return Path(f"/proc/{process}/root{self._place}", name)
+    def _filler(self, process: int) -> Path:
+        return Path(f"/proc/{process}/root{self._place}/filler")
 
 
 def need() -> None:
     """Skip a test where no such disk can be made; in CI that fails."""
-    command = SmallDisk(Path("/mnt"), 4).on(["true"])
+    command = [*SmallDisk(Path("/mnt"), 4).wrap, "true"]
     if not shutil.which(command[0]) or subprocess.run(command, capture_output=True).returncode:
         message = "a small disk cannot be mounted: unshare --user --mount fails"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
