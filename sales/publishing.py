@@ -7,7 +7,7 @@ from typing import NamedTuple
 from django.db import transaction
 from django.utils import timezone
 
-from sales import archive_mirror, invited_mirror, store
+from sales import archive_mirror, directory_mirror, invited_mirror, store
 from sales.clock import from_redis
 from sales.models import Sale
 
@@ -69,7 +69,7 @@ def publish(sale: Sale) -> Standing:
             if sale.published or sale.first_published_at:
                 _mirror(sale)
                 invited_mirror.follow(sale)
-            list_in_directory(sale)
+            directory_mirror.list_sale(sale)
             is_due = archive_mirror.is_emptying(sale)
         except store.RedisError as error:
             raise store.Unavailable(str(error)) from error
@@ -132,7 +132,7 @@ def publish_all() -> list[tuple[Sale, Standing | NotPublished]]:
         except NotPublished as reason:
             results.append((sale, reason))
     try:
-        list_all(store.run_id_blocking())
+        directory_mirror.list_all(store.run_id_blocking())
     except store.RedisError as error:
         raise store.Unavailable(str(error)) from error
     return results
@@ -162,7 +162,7 @@ def stage(sale: Sale) -> None:
     Raises store.RedisError.
     """
     _send(sale, sale.mirror() | {"published": 1, "is_rehearsal": 1})
-    store.client().hset(store.REHEARSALS, sale.slug, _line(sale))
+    store.client().hset(store.REHEARSALS, sale.slug, directory_mirror.line_of(sale))
 
 
 def unstage(sale: Sale) -> None:
@@ -180,7 +180,7 @@ def _mirror(sale: Sale) -> None:
     if outcome == b"below_sold":
         raise BelowSold(sold, in_force=max(sold, int(standing(sale).config["total_stock"])))
     if outcome == b"lost":
-        list_in_directory(sale)  # so that shoppers hear `unavailable`, not that there is no such sale
+        directory_mirror.list_sale(sale)  # so that shoppers hear `unavailable`, not that there is no such sale
         raise Lost(sale, sold)
     if sale.first_published_at is None:
         sale.first_published_at = timezone.now()
@@ -203,44 +203,3 @@ def _send(sale: Sale, config: dict[str, str | int]) -> tuple[bytes, int]:
         ],
     )
     return outcome, sold
-
-
-def list_in_directory(sale: Sale) -> None:
-    """Bring the sale's line in the directory up to date; its earlier address, if it had another, goes."""
-    lines = store.client().hgetall(store.DIRECTORY)
-    pipeline = store.pipeline(store.DIRECTORY)  # at no moment is the sale missing
-    if outdated := [slug for slug, line in lines.items() if int(line.split()[0]) == sale.id]:
-        pipeline.hdel(store.DIRECTORY, *outdated)
-    if sale.published:
-        pipeline.hset(store.DIRECTORY, sale.slug, _line(sale))
-    pipeline.execute()
-
-
-def is_listed(sale: Sale) -> bool:
-    """Return whether the directory has the sale's line as SQL would have it, which is none when it is not published.
-
-    Raises store.RedisError.
-    """
-    line = store.client().hget(store.DIRECTORY, sale.slug)
-    return line == (_line(sale).encode() if sale.published else None)
-
-
-def list_all(run_id: str) -> None:
-    """Make the directory what SQL says, and note that it is, in this run of the server. Safe to repeat.
-
-    Raises store.RedisError and django.db.DatabaseError.
-    """
-    with transaction.atomic():
-        lines = {sale.slug: _line(sale) for sale in Sale.objects.select_for_update().filter(published=True)}
-        pipeline = store.pipeline(store.DIRECTORY)
-        pipeline.delete(store.DIRECTORY)
-        if lines:
-            pipeline.hset(store.DIRECTORY, mapping=lines)
-        archive_mirror.note_lost()
-        pipeline.set(store.CHECKED_RUN, run_id)
-        pipeline.execute()
-
-
-def _line(sale: Sale) -> str:
-    config = sale.mirror()
-    return f"{sale.id} {config['starts_ms']} {config['ends_ms']}"

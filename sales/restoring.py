@@ -5,7 +5,7 @@ from typing import NamedTuple
 from django.db import transaction
 from django.utils import timezone
 
-from sales import cancelling, continuity, invited_mirror, orders, publishing, store
+from sales import cancelling, continuity, directory_mirror, invited_mirror, orders, publishing, store
 from sales.models import Order, Sale, new_epoch
 from sales.paging import PAGE, pages
 from sales.purchases import purchased_ms
@@ -107,6 +107,6 @@ def _reopen(sale: Sale, run_id: str) -> tuple[int, int]:
         pipeline.hset(store.key(sale.id, "config"), mapping=config)
         pipeline.hdel(store.key(sale.id, "config"), "closed", "archived", "sold")
         pipeline.execute()
-        publishing.list_in_directory(sale)
+        directory_mirror.list_sale(sale)
         invited_mirror.follow(sale, trusts_redis=False)
     return cancelled, sold

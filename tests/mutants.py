@@ -525,6 +525,13 @@ MUTANTS = {
         (("sales/lua/empty.lua", "\nlocal cursor = '0'\n", "\nlocal cursor, kind = '0', 'none'\n"),),
         "tests/test_archiving_memory.py",
     ),
+    "the directory is changed without its lock": Mutant(
+        (("sales/directory_mirror.py", "    _lock()\n    found = ", "    found = "),), "tests/test_postgresql.py"
+    ),
+    "the directory is not compared with SQL": Mutant(
+        (("sales/management/commands/write_orders.py", "directory_mirror.catch_up, ", ""),),
+        "tests/test_directory_mirror.py",
+    ),
     "nobody frees what who archived left": Mutant(
         (("sales/publishing.py", "        if sale.mirror_due and not is_due:\n", "        if sale.mirror_due:\n"),),
         "tests/test_archiving_memory.py",
