@@ -74,7 +74,7 @@ def follow(sale: Sale, *, trusts_redis: bool = True) -> None:
     archived one. Safe to repeat. Raises store.RedisError.
     """
     note = store.key(sale.id, "invited_list")
-    if not _needs_list(sale):
+    if not needs_list(sale):
         store.client().delete(note)
     elif not look(sale).is_current(sale):
         if not trusts_redis:
@@ -121,7 +121,7 @@ def difference(sale: Sale) -> str:
 
     Of a sale that takes all spellings of a mailbox for one, it is not counted how many mailboxes the list has.
     """
-    if not _needs_list(sale):
+    if not needs_list(sale):
         return ""
     mirrored, invited = look(sale), sale.invited().count()
     if mirrored.is_current(sale) and (sale.one_mailbox or mirrored.members == invited):
@@ -168,7 +168,7 @@ def digest(user_id: str) -> str:
     return hashlib.sha1(user_id.encode(), usedforsecurity=False).hexdigest()[:24]
 
 
-def _needs_list(sale: Sale) -> bool:
+def needs_list(sale: Sale) -> bool:
     """Return whether the purchase script asks for the list: an archived sale sells nothing."""
     return sale.identity == Identity.INVITED and not sale.archived_at
 
@@ -176,7 +176,7 @@ def _needs_list(sale: Sale) -> bool:
 def _is_done(sale: Sale) -> bool:
     """Return whether Redis needs nothing, and note it in SQL if nothing has changed since."""
     sale.refresh_from_db(fields=["identity", "one_mailbox", "list_number", "list_version", "list_due", "archived_at"])
-    is_done = not _needs_list(sale) or look(sale).is_current(sale)
+    is_done = not needs_list(sale) or look(sale).is_current(sale)
     if is_done and sale.list_due:
         _note_due(sale, is_due=False)
     return is_done

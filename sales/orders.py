@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, transaction
+from django.db.models import Q
 
 from sales import store
 from sales.models import Order, Quarantine, Sale
@@ -103,8 +104,9 @@ def consumer_name() -> str:
 
 
 def _sale_ids() -> list[int]:
-    """Return the sales that may have a stream: the archived ones have nothing left to store."""
-    return list(Sale.objects.filter(archived_at=None).values_list("id", flat=True))
+    """Return the sales that may have a stream: of the archived ones, those that Redis has not let go of for sure."""
+    sales = Sale.objects.filter(Q(archived_at=None) | Q(mirror_due=True))
+    return list(sales.order_by().values_list("id", flat=True))
 
 
 def _streams(sale_ids: Sequence[int]) -> Streams:

@@ -28,11 +28,7 @@ class Standing(NamedTuple):
 
     def is_mirrored(self, sale: Sale) -> bool:
         """Return whether Redis holds the sale as SQL has it."""
-        if not self.config and not sale.published:
-            return True
-        publication = {"archived" if sale.archived_at else "epoch": sale.epoch}
-        expected = sale.mirror() | {"total_stock": sale.total_stock} | publication
-        return all(self.config.get(name) == str(value) for name, value in expected.items())
+        return is_mirrored(sale, self.config)
 
 
 class NotPublished(Exception):
@@ -57,11 +53,21 @@ class Lost(NotPublished):
         )
 
 
+class Behind(NotPublished):
+    """Redis holds purchases of an archived sale that SQL does not have."""
+
+    def __init__(self, sale: Sale):
+        super().__init__(
+            f"Redis knows of more purchases of {sale.slug} than SQL has orders. It keeps them until the order writer "
+            "has written the rest. See that manage.py write_orders runs."
+        )
+
+
 def publish(sale: Sale) -> Standing:
     """Mirror `sale` as SQL has it now, or take it from the shoppers when it is not published. Safe to repeat.
 
     Who publishes at the same time waits, so that the latest configuration is in force in the end.
-    Raises BelowSold, Lost, or store.Unavailable when Redis cannot be reached.
+    Raises BelowSold, Lost, Behind, or store.Unavailable when Redis cannot be reached.
     """
     with transaction.atomic():
         lock(sale)
@@ -104,7 +110,7 @@ def catch_up() -> int:
         except BelowSold as reason:
             keep_total_in_force(sale, reason)
             log.warning("%s: %s Its total stock stays %s.", sale.slug, reason, reason.in_force)
-        except Lost:
+        except (Lost, Behind):
             continue
         except store.Unavailable as reason:
             failure = reason
@@ -136,6 +142,15 @@ def publish_all() -> list[tuple[Sale, Standing | NotPublished]]:
     except store.RedisError as error:
         raise store.Unavailable(str(error)) from error
     return results
+
+
+def is_mirrored(sale: Sale, config: dict[str, str]) -> bool:
+    """Return whether a configuration is the sale's as SQL has it."""
+    if not config and not sale.published:
+        return True
+    publication = {"archived" if sale.archived_at else "epoch": sale.epoch}
+    expected = sale.mirror() | {"total_stock": sale.total_stock} | publication
+    return all(config.get(name) == str(value) for name, value in expected.items())
 
 
 def standing(sale: Sale) -> Standing:
@@ -171,10 +186,21 @@ def unstage(sale: Sale) -> None:
     store.client().hdel(store.REHEARSALS, sale.slug)
 
 
+def let_go(sale: Sale) -> None:
+    """Have Redis let go of an archived sale. The caller holds its lock. Safe to repeat.
+
+    Raises Lost, Behind, store.RedisError and django.db.DatabaseError.
+    """
+    outcome = archive_mirror.write(sale)
+    if outcome == b"behind":
+        raise Behind(sale)
+    if outcome == b"lost":
+        raise Lost(sale, standing(sale).sold)
+
+
 def _mirror(sale: Sale) -> None:
     if sale.archived_at:
-        if not archive_mirror.write(sale):
-            raise Lost(sale, standing(sale).sold)
+        let_go(sale)
         return
     outcome, sold = _send(sale, sale.mirror())
     if outcome == b"below_sold":

@@ -508,6 +508,14 @@ MUTANTS = {
         ((ARCHIVE, "if held[3] or publication and publication ~= ARGV[1] then", "if held[3] then"),),
         "tests/test_archiving.py",
     ),
+    "an archive is let go that SQL does not have whole": Mutant(
+        ((ARCHIVE, "if held[1] and redis.call('HLEN', purchases) > tonumber(ARGV[4]) then", "if false then"),),
+        "tests/test_archiving_race.py",
+    ),
+    "a purchase of an archive that is behind is never written": Mutant(
+        (("sales/orders.py", "Q(archived_at=None) | Q(mirror_due=True)", "archived_at=None"),),
+        "tests/test_archiving_race.py",
+    ),
     "an archive is freed while it is given back": Mutant(
         ((ARCHIVE, "if held[3] or publication", "if publication"),), "tests/test_archiving_race.py"
     ),
