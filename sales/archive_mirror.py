@@ -6,6 +6,7 @@ from math import inf
 
 from sales import store
 from sales.models import Sale
+from sales.paging import AT_ONCE
 
 # What may have a member for each shopper. Redis lets go of it in one step, by giving it another name, and it is emptied
 # some members at a time: freed as a whole, even beside Redis's main thread, it would hold that one up.
@@ -13,8 +14,6 @@ LARGE = ("purchases", "orders", "keys", "barred", "invited", "invited_next", "in
 # Everything of a sale but its configuration. Rate limits go by themselves.
 FREED = ("stock", "attempts", "shoppers", "shoppers:restored", "invited_list", "invited_by", *LARGE)
 EMPTIED = tuple(f"freed:{name}" for name in LARGE)
-# One call keeps Redis from the purchases for about half a millisecond.
-AT_ONCE = 1_000
 
 
 def write(sale: Sale) -> bytes:

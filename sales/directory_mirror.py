@@ -8,11 +8,10 @@ from django.db import connection, transaction
 from sales import archive_mirror, store
 from sales.clock import to_ms
 from sales.models import Sale
+from sales.paging import AT_ONCE, pages
 
 # Of PostgreSQL's advisory locks, the one that nothing but the directory takes.
 _LOCK = 0x64697265
-# So many lines at once keep Redis from the purchases for less than half a millisecond.
-AT_ONCE = 500
 
 log = logging.getLogger(__name__)
 
@@ -98,9 +97,8 @@ def _mend() -> Difference:
     committed, and so it is seen."""
     _lock()
     found = _difference()
-    missing = list(found.missing.items())
-    for start in range(0, len(missing), AT_ONCE):
-        store.client().hset(store.DIRECTORY, mapping=dict(missing[start : start + AT_ONCE]))
-    for start in range(0, len(found.surplus), AT_ONCE):
-        store.client().hdel(store.DIRECTORY, *found.surplus[start : start + AT_ONCE])
+    for lines in pages(found.missing.items(), AT_ONCE):
+        store.client().hset(store.DIRECTORY, mapping=dict(lines))
+    for slugs in pages(found.surplus, AT_ONCE):
+        store.client().hdel(store.DIRECTORY, *slugs)
     return found

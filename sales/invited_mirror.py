@@ -15,10 +15,8 @@ from typing import NamedTuple
 
 from sales import shoppers, store
 from sales.models import Identity, Sale
-from sales.paging import pages
+from sales.paging import AT_ONCE, pages
 
-# One call keeps Redis from the purchases for about half a millisecond.
-STAGED_AT_ONCE = 1_000
 # Who makes the set has died when it has staged nothing for so long.
 KEEP_MS = 10_000
 WAIT_SECONDS = 60.0
@@ -226,15 +224,13 @@ def _drain(sale: Sale, maker: str, name: str) -> None:
     for a million members half a second, and more on a busy machine."""
     keys, cursor = [store.key(sale.id, "invited_by"), store.key(sale.id, name)], b"0"
     while True:
-        cursor = store.run_script_blocking("drain_invited", keys, [maker, KEEP_MS, cursor, STAGED_AT_ONCE])
+        cursor = store.run_script_blocking("drain_invited", keys, [maker, KEEP_MS, cursor, AT_ONCE])
         if cursor == b"0":
             return
 
 
 def _digests(sale: Sale) -> Iterator[list[str]]:
-    """Yield what is to stand in the set for the invited, STAGED_AT_ONCE at a time."""
-    for page in pages(sale.invited().values_list("user_id", flat=True).iterator(STAGED_AT_ONCE)):
+    """Yield what is to stand in the set for the invited, AT_ONCE at a time."""
+    for page in pages(sale.invited().values_list("user_id", flat=True).iterator(AT_ONCE), AT_ONCE):
         people = map(shoppers.mailbox, page) if sale.one_mailbox else page
-        digests = list(map(digest, people))
-        for start in range(0, len(digests), STAGED_AT_ONCE):
-            yield digests[start : start + STAGED_AT_ONCE]
+        yield list(map(digest, people))

@@ -1,6 +1,6 @@
 """What goes to Redis while a test does something: the writes of the blocking clients, and each command's words."""
 
-import shlex
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +9,9 @@ from unittest.mock import patch
 from redis.connection import AbstractConnection
 
 from sales import store
+
+# As MONITOR quotes them.
+_WORD = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 
 
 @contextmanager
@@ -32,5 +35,5 @@ def commands() -> Iterator[list[list[str]]]:
     with store.client().monitor() as monitor:
         yield found
         store.client().echo("that is all")
-        while (command := monitor.next_command()["command"]) != "ECHO that is all":
-            found.append(shlex.split(command.replace("'", "\\'")))
+        while (words := _WORD.findall(monitor.connection.read_response())) != [b"ECHO", b"that is all"]:
+            found.append([word.decode() for word in words])
