@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-# A first start writes about 8 MB: static files, database and the write-ahead log beside it. Then come the orders.
+# A first start writes some megabytes: static files, the database and the log beside it. Then come the orders.
 NEEDED_BYTES = 32_000_000
 NEEDED_FILES = 1_000
 
