@@ -174,7 +174,7 @@ def test_whoever_mirrors_it_while_it_is_restored_frees_nothing(ended_sale: Sale,
 
 
 @pytest.fixture
-def sold_meanwhile(ended_sale: Sale, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def sold_meanwhile(ended_sale: Sale, monkeypatch: pytest.MonkeyPatch) -> None:
     """One more unit is bought after SQL has noted that the sale is archived, and before Redis lets go."""
     original = archive_mirror.write
 
@@ -190,7 +190,6 @@ def sold_meanwhile(ended_sale: Sale, monkeypatch: pytest.MonkeyPatch) -> Iterato
         return ended_sale.orders.filter(user_id=user_id).exists()
 
     monkeypatch.setattr(archive_mirror, "write", buy_before)
-    return
 
 
 def test_a_purchase_after_the_end_is_an_order_before_redis_lets_go(ended_sale: Sale, sold_meanwhile: None):
