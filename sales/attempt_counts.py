@@ -16,7 +16,7 @@ from django.db.models import QuerySet
 
 from sales import histogram, store
 from sales.models import AttemptCount, Sale, ShopperCount
-from sales.paging import PAGE, pages
+from sales.paging import AT_ONCE, PAGE, pages
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,8 @@ def store_all_of(sale: Sale) -> int:
 
 def in_redis(sale: Sale) -> list[Count]:
     """Return the counts that the order writer has not moved yet. Raises store.RedisError."""
-    found: dict[bytes, bytes] = store.client().hgetall(store.key(sale.id, "attempts"))
+    # Some at a time: while no order writer moves them they become many.
+    found = dict(store.client().hscan_iter(store.key(sale.id, "attempts"), count=AT_ONCE))
     return [count for count in map(_read, found.items()) if count]
 
 
@@ -128,7 +129,7 @@ def _read(item: tuple[bytes, bytes]) -> Count | None:
 def _move(sale_id: int) -> int:
     """Commit a sale's counts, then remove them from Redis; return how many."""
     key, stored = store.key(sale_id, "attempts"), 0
-    for page in pages(store.client().hscan_iter(key, count=PAGE)):
+    for page in pages(store.client().hscan_iter(key, count=AT_ONCE), AT_ONCE):
         counts = [count for count in map(_read, page) if count]
         with transaction.atomic():
             if _is_there(sale_id):

@@ -10,7 +10,7 @@ from sales import archive_mirror, cancelling, invited_mirror, orders, publishing
 from sales.continuity import position
 from sales.drift import EXAMPLES, Audit, Purchase
 from sales.models import Order, Sale
-from sales.paging import PAGE, pages
+from sales.paging import AT_ONCE, PAGE, pages
 
 # A purchase made a moment ago may still be on its way through the order writer.
 WRITER_HAS_SECONDS = 3.0
@@ -78,7 +78,7 @@ def repair(sale: Sale) -> list[str]:
         done.append(f"{written} stream entries written to SQL")
     newest = _newest_entry(sale)
     missing = {hash(purchase) for purchase in _purchases(sale, newest)}
-    missing.difference_update(map(hash, _pairs(sale.orders.all())))
+    missing.difference_update(map(hash, _pairs(sale.orders.order_by())))
     orders_before = sale.orders.count()
     for page in pages(purchase for purchase in _purchases(sale, newest) if hash(purchase) in missing):
         orders.insert([_order(sale, *purchase) for purchase in page])
@@ -151,7 +151,7 @@ def _check_stream(sale: Sale, newest: str, purchases: Purchases, result: Audit) 
 def _check_orders(sale: Sale, newest: str, purchases: Purchases, result: Audit) -> None:
     _wait_for_writer(sale, newest)
     missing = set(purchases)
-    for page in pages(_pairs(sale.valid_orders())):
+    for page in pages(_pairs(sale.valid_orders().order_by())):
         missing.difference_update(map(hash, page))
         strangers = [purchase for purchase in page if hash(purchase) not in purchases]
         result.orders += len(page) - len(strangers)
@@ -168,7 +168,9 @@ def _check_strangers(sale: Sale, strangers: list[Purchase], result: Audit) -> No
     """Look up orders that were no purchases when the audit started: some may have been made since."""
     if not strangers:
         return
-    held = store.client().hmget(store.key(sale.id, "purchases"), [user_id for user_id, _ in strangers])
+    held: list[bytes | None] = []
+    for page in pages((user_id for user_id, _ in strangers), AT_ONCE):
+        held += store.client().hmget(store.key(sale.id, "purchases"), page)
     for purchase, found in zip(strangers, held, strict=True):
         if _names(found, purchase[1]):
             continue
@@ -183,7 +185,7 @@ def _check_cancellations(sale: Sale, result: Audit) -> None:
     while sale.orders.filter(cancellation_due=True).exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     purchases, barred = store.key(sale.id, "purchases"), store.key(sale.id, "barred")
-    for page in pages(sale.cancelled_orders().iterator(PAGE)):
+    for page in pages(sale.cancelled_orders().iterator(PAGE), AT_ONCE):
         result.cancelled += len(page)
         user_ids = [order.user_id for order in page]
         held, are_barred = store.client().hmget(purchases, user_ids), store.client().smismember(barred, user_ids)
@@ -220,7 +222,7 @@ def _newest_entry(sale: Sale) -> str:
 
 def _purchases(sale: Sale, newest: str) -> Iterator[Purchase]:
     """Yield the purchases in Redis, some of them perhaps twice."""
-    for user_id, purchase in store.client().hscan_iter(store.key(sale.id, "purchases"), count=PAGE):
+    for user_id, purchase in store.client().hscan_iter(store.key(sale.id, "purchases"), count=AT_ONCE):
         order_id = purchase.decode().partition(" ")[0]
         if position(order_id) <= position(newest):
             yield user_id.decode(), order_id
@@ -230,7 +232,7 @@ def _stream(sale: Sale, newest: str) -> Iterator[Purchase]:
     """Yield the entries of the stream but for those in quarantine."""
     aside = set(sale.quarantined.values_list("entry_id", flat=True))
     start = "-"
-    while page := store.client().xrange(store.key(sale.id, "orders"), min=start, max=newest, count=PAGE):
+    while page := store.client().xrange(store.key(sale.id, "orders"), min=start, max=newest, count=AT_ONCE):
         for entry_id, fields in page:
             if entry_id.decode() not in aside:
                 yield fields.get(b"user_id", b"?").decode(errors="replace"), entry_id.decode()

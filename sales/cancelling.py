@@ -1,14 +1,16 @@
 """Cancel orders: in SQL first, with a note that Redis is to take it, then in Redis: the unit is for sale again."""
 
+from contextlib import suppress
+
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from sales import archive_mirror, publishing, store
+from sales import publishing, store
 from sales.models import Order, Sale
-from sales.paging import PAGE, pages
+from sales.paging import AT_ONCE, PAGE, pages
 
 
 class AlreadyCancelled(Exception):
@@ -41,15 +43,17 @@ def is_purchase(order: Order) -> bool:
 def enforce(sale: Sale) -> None:
     """Have Redis take the cancellations that are due, and note that it has. Safe to repeat, and to kill anywhere.
 
-    Raises publishing.Lost when Redis has lost the sale, or store.Unavailable; they are then still due.
+    Raises publishing.Lost when Redis has lost the sale, publishing.Behind when it cannot let go of an archived one yet,
+    or store.Unavailable; they are then still due.
     """
     with transaction.atomic():
         publishing.lock(sale)
         due = sale.cancelled_orders().filter(cancellation_due=True)
         try:
-            if sale.archived_at:  # Redis has the number of units sold alone
-                if not archive_mirror.write(sale):
-                    raise publishing.Lost(sale, publishing.standing(sale).sold)
+            if sale.archived_at:
+                with suppress(publishing.Lost):  # mostly Redis has let go: it has only the number of units sold
+                    _take_out(sale, due, sale.epoch)
+                publishing.let_go(sale)
                 due.update(cancellation_due=False)
             else:
                 _take_out(sale, due, sale.epoch)
@@ -77,7 +81,7 @@ def catch_up() -> None:
     for sale in Sale.objects.filter(pk__in=due.values("sale")):
         try:
             enforce(sale)
-        except publishing.Lost:
+        except (publishing.Lost, publishing.Behind):
             continue
         except store.Unavailable as reason:
             failure = reason
@@ -90,7 +94,7 @@ def _take_out(sale: Sale, orders: QuerySet[Order], epoch: str) -> int:
     sale meanwhile would count a purchase that SQL does not count any more, or the other way round."""
     keys, freed = [store.key(sale.id, name) for name in ("config", "stock", "purchases", "keys", "barred")], 0
     due: list[int] = []
-    for page in pages(orders.iterator(PAGE)):
+    for page in pages(orders.iterator(PAGE), AT_ONCE):
         words = (word for order in page for word in (order.user_id, order.order_id, int(order.may_buy_again)))
         outcome, count = store.run_script_blocking("cancel", keys, [epoch, *words])
         if outcome == b"lost":

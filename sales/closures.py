@@ -1,7 +1,12 @@
 """Why Redis may not sell a sale, as a worker sees it; or the comparison with SQL that opens it."""
 
 import asyncio
-from collections.abc import Sequence
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from functools import partial
+from math import inf
 from typing import NamedTuple
 
 from django.db import DatabaseError, connection
@@ -12,8 +17,12 @@ from sales.per_loop import per_loop
 
 # More than it takes when SQL is quick.
 COMPARED_WITHIN_SECONDS = 0.4
+# Longer than it takes to look at all sales once a server has started again.
+SHARED_SECONDS = 10.0
 # What says who may buy: a sale whose configuration lacks it, because an earlier version wrote it, lets nobody.
 WHO_MAY_BUY = frozenset(("identity", "one_mailbox", "key_number"))
+
+log = logging.getLogger(__name__)
 
 
 class Reply(NamedTuple):
@@ -73,32 +82,99 @@ async def reason(sale_id: int, reply: Reply) -> str:
 async def _comparison(sale_id: int, run_id: str) -> str:
     """Return what the comparison of a sale with SQL says, or after COMPARED_WITHIN_SECONDS that it goes on: the other
     sales are not kept waiting for it."""
-    under_way, name = _comparisons(), (sale_id, run_id)
-    if not (task := under_way.get(name)):
-        task = under_way[name] = asyncio.create_task(_compare(sale_id, run_id))
-        task.add_done_callback(lambda _: under_way.pop(name))
-    await asyncio.wait([task], timeout=COMPARED_WITHIN_SECONDS)
-    return task.result() if task.done() else "It is being compared with SQL. Try again in a moment."
+    found = _comparisons().ask(sale_id, run_id)
+    await asyncio.wait([found], timeout=COMPARED_WITHIN_SECONDS)
+    return found.result() if found.done() else "It is being compared with SQL. Try again in a moment."
 
 
-async def _compare(sale_id: int, run_id: str) -> str:
-    known = purchases.known(sale_id)
-    found = await asyncio.to_thread(_confirm, sale_id, run_id, known.newest_order)
-    if not found:
-        known.run_id = run_id
-    return found
+class _Comparisons:
+    """One loop's comparisons of sales with SQL, each in a run of its server.
+
+    What is asked for while others of the same run are compared is compared together next. The grace, in which other
+    workers may object, begins when the first of a run were compared, and is that of all others within SHARED_SECONDS:
+    the last of a thousand sales need not wait longer than the first.
+    """
+
+    def __init__(self) -> None:
+        self._asked: dict[tuple[int, str], asyncio.Future[str]] = {}
+        self._waiting: dict[str, list[int]] = {}
+        # Of each run that was met: when its latest grace ends, by `time.monotonic`.
+        self._open_at: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def ask(self, sale_id: int, run_id: str) -> asyncio.Future[str]:
+        """Return the future of what the comparison says."""
+        if found := self._asked.get((sale_id, run_id)):
+            return found
+        found = self._asked[sale_id, run_id] = asyncio.get_running_loop().create_future()
+        if run_id not in self._waiting:
+            self._waiting[run_id] = []
+            self._start(self._compare_waiting(run_id))
+        self._waiting[run_id].append(sale_id)
+        if run_id not in self._open_at:
+            self._open_at[run_id] = -inf
+            self._start(_object(sale_id))
+        return found
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _compare_waiting(self, run_id: str) -> None:
+        while sale_ids := self._waiting[run_id]:
+            self._waiting[run_id] = []
+            newest_seen = {sale_id: purchases.known(sale_id).newest_order for sale_id in sale_ids}
+            reasons = await _tried(partial(continuity.compare, newest_seen, run_id), sale_ids)
+            self._start(self._open(run_id, reasons))
+        del self._waiting[run_id]
+
+    async def _open(self, run_id: str, reasons: dict[int, str]) -> None:
+        """Let those that miss nothing go on, unless somebody objects; then tell who asked."""
+        if whole := [sale_id for sale_id, reason in reasons.items() if not reason]:
+            await self._grace(run_id)
+            reasons |= await _tried(partial(continuity.let_go_on, whole, run_id), whole)
+        for sale_id, reason in reasons.items():
+            if not reason:
+                purchases.known(sale_id).run_id = run_id
+            self._asked.pop((sale_id, run_id)).set_result(reason)
+
+    async def _grace(self, run_id: str) -> None:
+        now = time.monotonic()
+        if now > self._open_at[run_id] + SHARED_SECONDS:
+            # For so long other workers may object: none shows a sale that is older.
+            self._open_at[run_id] = now + OLDEST_SECONDS
+        await asyncio.sleep(self._open_at[run_id] - now)
 
 
-def _confirm(sale_id: int, run_id: str, newest_seen: str) -> str:
+async def _object(sale_id: int) -> None:
+    """Compare every sale on the server of that one in which this worker has answered somebody, asked for or not: once
+    another worker has opened it, it is late to object."""
+    place = store.place(sale_id)
+    sale_ids = [other for other in purchases.answered() if store.place(other) == place]
+    with suppress(store.Failure):  # whoever asks for one of them finds it again
+        replies = await ask(sale_ids)
+        await asyncio.gather(*(reason(*pair) for pair in zip(sale_ids, replies, strict=True)))
+
+
+async def _tried(work: Callable[[], dict[int, str]], sale_ids: Sequence[int]) -> dict[int, str]:
+    """Return what the work says of the sales, which is done in a thread."""
     try:
-        # For so long other workers may object: none shows a sale that is older.
-        return continuity.confirm(sale_id, run_id, newest_seen, grace_seconds=OLDEST_SECONDS)
-    except (DatabaseError, store.RedisError) as error:
-        return f"Redis has started again, and could not be compared with SQL: {error}"
+        return await asyncio.to_thread(_and_close, work)
+    except (DatabaseError, store.RedisError, store.Failure) as error:
+        return dict.fromkeys(sale_ids, f"Redis has started again, and could not be compared with SQL: {error}")
+    except Exception:  # a defect: whoever waits hears of it, and the next are compared
+        log.exception("sales could not be compared with SQL")
+        return dict.fromkeys(sale_ids, "It could not be compared with SQL. The log says why.")
+
+
+def _and_close(work: Callable[[], dict[int, str]]) -> dict[int, str]:
+    try:
+        return work()
     finally:
         connection.close()
 
 
 @per_loop
-def _comparisons() -> dict[tuple[int, str], asyncio.Task[str]]:
-    return {}
+def _comparisons() -> _Comparisons:
+    return _Comparisons()

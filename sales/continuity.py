@@ -1,45 +1,89 @@
-"""Whether Redis still holds what SQL knows of a sale.
+"""Whether Redis still holds what SQL knows of its sales.
 
 A server that has started again may have lost data: an older backup, a failover, a cut-off file. The purchase script
-therefore decides only for the run of the server that was last checked, and `confirm` is that check.
+therefore decides only for the run of the server that was last checked, and `compare` is that check.
 """
 
-import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from datetime import datetime
+from itertools import starmap
+from typing import Any, NamedTuple
 
 from django.db import transaction
+from django.db.models import Count
 
 from sales import archive_mirror, cancelling, invited_mirror, publishing, store
 from sales.models import Order, Sale
+from sales.paging import AT_ONCE, pages
 
-# The newest orders are compared one by one, all of them by number.
+# The newest orders of a sale are compared one by one, all of them by number.
 COMPARED_ORDERS = 1_000
+# So many sales are compared in one transaction, by the same queries.
+SALES_AT_ONCE = 100
 
 
-def confirm(sale_id: int, run_id: str, newest_seen: str = "", *, grace_seconds: float = 0) -> str:
-    """Compare a sale in Redis with SQL. When nothing is missing, see that its configuration is SQL's and note `run_id`,
-    so that the sale goes on; return "".
+class Held(NamedTuple):
+    """What Redis holds of a sale: its configuration, the number of its purchases, and whether there is a stream, and a
+    note on its list of invited shoppers."""
 
-    Otherwise close the sale and return the reason. `newest_seen` is the newest order_id that the caller knows of, which
-    SQL may not have yet; for `grace_seconds` other workers may object with theirs. Safe to repeat and to run in several
-    processes. Raises store.RedisError and django.db.DatabaseError; the sale then stays as it is, unchecked.
+    config: dict[str, str]
+    purchases: int
+    has_stream: bool
+    has_list: bool
+
+
+class _Order(NamedTuple):
+    """An order as SQL has it. A cancelled one is in the stream, but no purchase any more."""
+
+    user_id: str
+    order_id: str
+    cancelled_at: datetime | None
+
+
+class _Known(NamedTuple):
+    """What is known of a sale: how many orders SQL has, without the cancelled ones; the newest of all; and the newest
+    order_id that the caller knows of."""
+
+    orders: int
+    newest: list[_Order]
+    newest_seen: str
+
+
+def confirm(sale_id: int, run_id: str, newest_seen: str = "") -> str:
+    """Compare one sale, and let it go on when nothing is missing; return what is. Raises as `compare`."""
+    reason = compare({sale_id: newest_seen}, run_id)[sale_id]
+    return reason or let_go_on([sale_id], run_id)[sale_id]
+
+
+def compare(newest_seen: Mapping[int, str], run_id: str) -> dict[int, str]:
+    """Compare sales in Redis with SQL, and return what is missing of each, by its ID. Those that miss something are
+    closed. Where nothing is missing it is "", and the configuration is SQL's: `let_go_on` is the next step.
+
+    `newest_seen` has the newest order_id of each sale that the caller knows of, which SQL may not have yet. Safe to
+    repeat and to run in several processes. Raises store.RedisError and django.db.DatabaseError; what was not compared
+    then stays unchecked.
     """
-    config = store.key(sale_id, "config")
-    sale = Sale.objects.filter(pk=sale_id).first()
-    reason = _compare(sale, run_id, newest_seen) if sale else "SQL does not know this sale. Check DATABASE_URL."
-    if reason:
-        store.client().hset(config, "closed", f"{run_id} {reason}")
-        return reason
-    if sale and not publishing.standing(sale).is_mirrored(sale):  # an older copy, or a change while Redis was away
-        with suppress(publishing.NotPublished):  # more units are sold than the total: it stays as it is in Redis
-            publishing.publish(sale)
-    if sale:
-        invited_mirror.follow(sale, trusts_redis=False)
-    time.sleep(grace_seconds)
-    if not store.run_script_blocking("confirm", [config], [run_id]):
-        return "Another worker has found that data is missing."
-    return ""
+    reasons: dict[int, str] = {}
+    for page in pages(newest_seen.items(), SALES_AT_ONCE):
+        reasons |= _compare(dict(page), run_id)
+    for sale_id, reason in reasons.items():
+        if reason:
+            store.client().hset(store.key(sale_id, "config"), "closed", f"{run_id} {reason}")
+    return reasons
+
+
+def let_go_on(sale_ids: Sequence[int], run_id: str) -> dict[int, str]:
+    """Note that the sales were compared in that run, so that they go on; return why one does not, or "". Raises
+    store.RedisError."""
+    found: dict[int, str] = {}
+    for page in pages(sale_ids, SALES_AT_ONCE):
+        calls = [([store.key(sale_id, "config")], [run_id]) for sale_id in page]
+        noted = store.run_scripts_blocking("confirm", calls)
+        for sale_id, is_open in zip(page, noted, strict=True):
+            found[sale_id] = "" if is_open else "Another worker has found that data is missing."
+    return found
 
 
 def closed_reason(config: dict[str, str]) -> str:
@@ -52,61 +96,141 @@ def is_closed_for(config: dict[str, str], run_id: str) -> bool:
     return config.get("closed", "").partition(" ")[0] == run_id
 
 
-def _compare(sale: Sale, run_id: str, newest_seen: str) -> str:
-    """Take out again what was cancelled, which an older copy still holds, and return what is missing then, or "".
+def _compare(newest_seen: dict[int, str], run_id: str) -> dict[int, str]:
+    """Compare sales together: those that were published, or changed, while Redis was away are mirrored then."""
+    try:
+        sales, held, reasons = _look(newest_seen, run_id)
+    except store.RedisError:
+        if len(newest_seen) == 1 or not store.is_cluster():
+            raise
+        # One of them may have moved to another server.
+        return {sale_id: _compare({sale_id: newest}, run_id)[sale_id] for sale_id, newest in newest_seen.items()}
+    for sale in sales:
+        if reasons[sale.id]:
+            continue
+        if not publishing.is_mirrored(sale, held[sale.id].config):  # an older copy, or a change while Redis was away
+            with suppress(publishing.NotPublished):  # more units are sold than the total: it stays as it is in Redis
+                publishing.publish(sale)
+        if held[sale.id].has_list or invited_mirror.needs_list(sale):
+            invited_mirror.follow(sale, trusts_redis=False)
+    return reasons
 
-    Under the sale's lock: an order that is cancelled meanwhile would be missed. Raises store.RedisError, too, when the
+
+def _look(newest_seen: dict[int, str], run_id: str) -> tuple[list[Sale], dict[int, Held], dict[int, str]]:
+    """Take out again what was cancelled, which an older copy still holds. Return the sales, what Redis holds then, and
+    what is missing.
+
+    Under the sales' locks: an order that is cancelled meanwhile would be missed. Raises store.RedisError, too, when a
     sale is on another server than the one of that run: what one of them holds says nothing of the other.
     """
+    reasons = dict.fromkeys(newest_seen, "SQL does not know this sale. Check DATABASE_URL.")
     with transaction.atomic():
-        publishing.lock(sale)
-        _ask(sale, run_id, ("HGET", store.key(sale.id, "config"), "epoch"))
-        if sale.archived_at:
-            return "" if archive_mirror.write(sale) else _not_this_publication(sale)
-        with suppress(publishing.Lost):
-            cancelling.enforce_all(sale, sale.epoch)
-        return _what_is_missing(sale, run_id, newest_seen)
+        sales = list(Sale.objects.select_for_update().filter(pk__in=newest_seen).order_by("pk"))
+        if not sales:
+            return [], {}, reasons
+        held, cancelled = _held(sales, run_id), _counts(sales, cancelled_at__isnull=False)
+        for sale in sales:
+            if cancelled[sale.id]:
+                with suppress(publishing.Lost):
+                    cancelling.enforce_all(sale, sale.epoch)
+        if cancelled.total():
+            held = _held(sales, run_id)
+        valid = _counts(sales, cancelled_at=None)
+        archived = {sale.id: _archived(sale, held[sale.id], valid[sale.id]) for sale in sales}
+        compared = [sale for sale in sales if archived[sale.id] is None]
+        newest = _newest(compared, valid + cancelled)
+        ends, bought = _look_up(compared, run_id, held, newest)
+    reasons |= {sale_id: reason for sale_id, reason in archived.items() if reason is not None}
+    for sale in compared:
+        known = _Known(valid[sale.id], newest[sale.id], newest_seen[sale.id])
+        reasons[sale.id] = _what_is_missing(sale, held[sale.id], known, ends[sale.id], bought[sale.id])
+    return sales, held, reasons
 
 
-def _what_is_missing(sale: Sale, run_id: str, newest_seen: str) -> str:
-    purchases_key, stream = store.key(sale.id, "purchases"), store.key(sale.id, "orders")
-    epoch, purchases, has_stream = _ask(
-        sale, run_id, ("HGET", store.key(sale.id, "config"), "epoch"), ("HLEN", purchases_key), ("EXISTS", stream)
-    )
-    advice = _advice(sale)
-    if epoch is None or epoch.decode() != sale.epoch:
+def _held(sales: list[Sale], run_id: str) -> dict[int, Held]:
+    kinds = ("HGETALL", "config"), ("HLEN", "purchases"), ("EXISTS", "orders"), ("EXISTS", "invited_list")
+    commands = [(command, store.key(sale.id, name)) for sale in sales for command, name in kinds]
+    replies = iter(_ask(sales[0], run_id, *commands))
+    found = {}
+    for sale, config, *numbers in zip(sales, replies, replies, replies, replies, strict=True):
+        found[sale.id] = Held({name.decode(): value.decode() for name, value in config.items()}, *numbers)
+    return found
+
+
+def _counts(sales: list[Sale], **of_orders: Any) -> Counter[int]:
+    """Return how many such orders each sale has, of all that it has a number for."""
+    rows = Order.objects.filter(sale__in=sales, **of_orders).order_by().values_list("sale_id").annotate(Count("id"))
+    return Counter(dict(rows))
+
+
+def _archived(sale: Sale, held: Held, orders: int) -> str | None:
+    """Return what is missing of an archived sale, or "" once Redis has let go. None when it is to be compared: it is
+    not archived, or Redis holds more than SQL."""
+    if not sale.archived_at:
+        return None
+    config = held.config
+    if (config.get("archived"), config.get("sold")) == (sale.epoch, str(orders)) and "closed" not in config:
+        return ""
+    return {b"archived": "", b"lost": _not_this_publication(sale)}.get(archive_mirror.write(sale))
+
+
+def _newest(sales: list[Sale], orders: Counter[int]) -> dict[int, list[_Order]]:
+    """Return the newest orders of each sale, the cancelled ones among them: the stream has had those, too."""
+    fields = "sale_id", "user_id", "order_id", "cancelled_at"
+    found: dict[int, list[_Order]] = {sale.id: [] for sale in sales}
+    small = [sale for sale in sales if 0 < orders[sale.id] <= COMPARED_ORDERS]
+    for sale_id, *order in Order.objects.filter(sale__in=small).order_by().values_list(*fields):
+        found[sale_id].append(_Order(*order))
+    for sale in sales:
+        if orders[sale.id] > COMPARED_ORDERS:
+            rows = sale.newest_orders().values_list(*fields[1:])[:COMPARED_ORDERS]
+            found[sale.id] = list(starmap(_Order, rows))
+    return found
+
+
+def _look_up(
+    sales: list[Sale], run_id: str, held: dict[int, Held], newest: dict[int, list[_Order]]
+) -> tuple[dict[int, str], dict[int, dict[str, str]]]:
+    """Return the last ID of each sale's stream, and the order_ids that Redis holds of the newest orders' shoppers."""
+    asked: list[tuple[int, list[str]]] = []
+    commands: list[tuple[Any, ...]] = []
+    for sale in sales:
+        if held[sale.id].has_stream:
+            asked.append((sale.id, []))
+            commands.append(("XINFO STREAM", store.key(sale.id, "orders")))
+        for page in pages((order.user_id for order in newest[sale.id] if not order.cancelled_at), AT_ONCE):
+            asked.append((sale.id, page))
+            commands.append(("HMGET", store.key(sale.id, "purchases"), *page))
+    ends = {sale.id: "0-0" for sale in sales}
+    bought: dict[int, dict[str, str]] = {sale.id: {} for sale in sales}
+    replies = _ask(sales[0], run_id, *commands) if commands else []
+    for (sale_id, user_ids), reply in zip(asked, replies, strict=True):
+        if not user_ids:
+            ends[sale_id] = reply["last-generated-id"].decode()
+        for user_id, purchase in zip(user_ids, reply if user_ids else [], strict=True):
+            bought[sale_id][user_id] = (purchase or b"").decode().partition(" ")[0]
+    return ends, bought
+
+
+def _what_is_missing(sale: Sale, held: Held, known: _Known, end: str, bought: dict[str, str]) -> str:
+    """Return what Redis does not hold of what is known, or "". `end` is the last ID of its stream, and `bought` has the
+    order_id that it holds of each shopper of the newest orders."""
+    if held.config.get("epoch") != sale.epoch:
         return _not_this_publication(sale)
-    if purchases < (orders := sale.valid_orders().count()):
-        return f"Redis knows of {purchases} purchases, SQL of {orders} orders. {advice}"
-    newest = list(sale.newest_orders()[:COMPARED_ORDERS])  # the stream has had the cancelled ones, too
-    if missing := _missing(sale, run_id, [order for order in newest if not order.cancelled_at]):
+    advice = f"Run manage.py restore_sale {sale.slug}"
+    if held.purchases < known.orders:
+        return f"Redis knows of {held.purchases} purchases, SQL of {known.orders} orders. {advice}"
+    valid = [order for order in known.newest if not order.cancelled_at]
+    if missing := [order for order in valid if bought[order.user_id] != order.order_id]:
         return f"Redis does not know {len(missing)} of the newest orders, like {missing[0].order_id}. {advice}"
-    last = "0-0"
-    if has_stream:
-        last = _ask(sale, run_id, ("XINFO STREAM", stream))[0]["last-generated-id"].decode()
-    for order_id in [newest_seen, *(order.order_id for order in newest[:1])]:
-        if order_id and position(order_id) > position(last):
-            return f"The stream ends at {last}, before order {order_id}. {advice}"
+    for order_id in [known.newest_seen, *(order.order_id for order in known.newest)]:
+        if order_id and position(order_id) > position(end):
+            return f"The stream ends at {end}, before order {order_id}. {advice}"
     return ""
 
 
 def _not_this_publication(sale: Sale) -> str:
-    return f"Redis does not hold this publication of the sale. {_advice(sale)}"
-
-
-def _advice(sale: Sale) -> str:
-    return f"Run manage.py restore_sale {sale.slug}"
-
-
-def _missing(sale: Sale, run_id: str, orders: list[Order]) -> list[Order]:
-    if not orders:
-        return []
-    (held,) = _ask(sale, run_id, ("HMGET", store.key(sale.id, "purchases"), *(order.user_id for order in orders)))
-    return [
-        order
-        for order, purchase in zip(orders, held, strict=True)
-        if purchase is None or purchase.decode().partition(" ")[0] != order.order_id
-    ]
+    return f"Redis does not hold this publication of the sale. Run manage.py restore_sale {sale.slug}"
 
 
 def _ask(sale: Sale, run_id: str, *commands: tuple[Any, ...]) -> list[Any]:

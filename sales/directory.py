@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from django.db import DatabaseError, connection
 
-from sales import publishing, store
+from sales import directory_mirror, store
 
 # What a worker read so long ago is not shown any more: who asks waits for a new read.
 OLDEST_SECONDS = 0.25
@@ -120,7 +120,7 @@ def pairs(reply: list[bytes]) -> dict[str, str]:
 
 def _list_all(run_id: str) -> None:
     try:
-        publishing.list_all(run_id)
+        directory_mirror.list_all(run_id)
     except (DatabaseError, store.RedisError) as error:
         raise store.Unavailable(f"Redis has started again, and could not be compared with SQL: {error}") from error
     finally:

@@ -15,10 +15,8 @@ from typing import NamedTuple
 
 from sales import shoppers, store
 from sales.models import Identity, Sale
-from sales.paging import pages
+from sales.paging import AT_ONCE, pages
 
-# One call keeps Redis from the purchases for about half a millisecond.
-STAGED_AT_ONCE = 1_000
 # Who makes the set has died when it has staged nothing for so long.
 KEEP_MS = 10_000
 WAIT_SECONDS = 60.0
@@ -74,7 +72,7 @@ def follow(sale: Sale, *, trusts_redis: bool = True) -> None:
     archived one. Safe to repeat. Raises store.RedisError.
     """
     note = store.key(sale.id, "invited_list")
-    if not _needs_list(sale):
+    if not needs_list(sale):
         store.client().delete(note)
     elif not look(sale).is_current(sale):
         if not trusts_redis:
@@ -121,7 +119,7 @@ def difference(sale: Sale) -> str:
 
     Of a sale that takes all spellings of a mailbox for one, it is not counted how many mailboxes the list has.
     """
-    if not _needs_list(sale):
+    if not needs_list(sale):
         return ""
     mirrored, invited = look(sale), sale.invited().count()
     if mirrored.is_current(sale) and (sale.one_mailbox or mirrored.members == invited):
@@ -168,7 +166,7 @@ def digest(user_id: str) -> str:
     return hashlib.sha1(user_id.encode(), usedforsecurity=False).hexdigest()[:24]
 
 
-def _needs_list(sale: Sale) -> bool:
+def needs_list(sale: Sale) -> bool:
     """Return whether the purchase script asks for the list: an archived sale sells nothing."""
     return sale.identity == Identity.INVITED and not sale.archived_at
 
@@ -176,7 +174,7 @@ def _needs_list(sale: Sale) -> bool:
 def _is_done(sale: Sale) -> bool:
     """Return whether Redis needs nothing, and note it in SQL if nothing has changed since."""
     sale.refresh_from_db(fields=["identity", "one_mailbox", "list_number", "list_version", "list_due", "archived_at"])
-    is_done = not _needs_list(sale) or look(sale).is_current(sale)
+    is_done = not needs_list(sale) or look(sale).is_current(sale)
     if is_done and sale.list_due:
         _note_due(sale, is_due=False)
     return is_done
@@ -226,15 +224,13 @@ def _drain(sale: Sale, maker: str, name: str) -> None:
     for a million members half a second, and more on a busy machine."""
     keys, cursor = [store.key(sale.id, "invited_by"), store.key(sale.id, name)], b"0"
     while True:
-        cursor = store.run_script_blocking("drain_invited", keys, [maker, KEEP_MS, cursor, STAGED_AT_ONCE])
+        cursor = store.run_script_blocking("drain_invited", keys, [maker, KEEP_MS, cursor, AT_ONCE])
         if cursor == b"0":
             return
 
 
 def _digests(sale: Sale) -> Iterator[list[str]]:
-    """Yield what is to stand in the set for the invited, STAGED_AT_ONCE at a time."""
-    for page in pages(sale.invited().values_list("user_id", flat=True).iterator(STAGED_AT_ONCE)):
+    """Yield what is to stand in the set for the invited, AT_ONCE at a time."""
+    for page in pages(sale.invited().values_list("user_id", flat=True).iterator(AT_ONCE), AT_ONCE):
         people = map(shoppers.mailbox, page) if sale.one_mailbox else page
-        digests = list(map(digest, people))
-        for start in range(0, len(digests), STAGED_AT_ONCE):
-            yield digests[start : start + STAGED_AT_ONCE]
+        yield list(map(digest, people))

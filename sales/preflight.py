@@ -9,7 +9,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils.functional import SimpleLazyObject
 
 from flashsale.redaction import shown
-from sales import continuity, deployment, health, invited_mirror, publishing, redis_checks, store
+from sales import continuity, deployment, directory_mirror, health, invited_mirror, publishing, redis_checks, store
 from sales.clock import beside_utc, to_ms
 from sales.findings import Finding, failure, ok, warning
 from sales.models import Identity, Sale
@@ -54,7 +54,7 @@ def _sql(sale: Sale) -> Finding:
 
 def _mirror(sale: Sale) -> Finding:
     standing = publishing.standing(sale)
-    if not standing.is_mirrored(sale) or not publishing.is_listed(sale):
+    if not standing.is_mirrored(sale) or not directory_mirror.is_listed(sale):
         return failure("Redis does not hold the sale as SQL has it.", "Run manage.py publish_sales.")
     if not sale.published:
         return ok("The sale is not published, and Redis shows it to nobody.")

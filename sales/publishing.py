@@ -7,7 +7,7 @@ from typing import NamedTuple
 from django.db import transaction
 from django.utils import timezone
 
-from sales import archive_mirror, invited_mirror, store
+from sales import archive_mirror, directory_mirror, invited_mirror, store
 from sales.clock import from_redis
 from sales.models import Sale
 
@@ -28,11 +28,7 @@ class Standing(NamedTuple):
 
     def is_mirrored(self, sale: Sale) -> bool:
         """Return whether Redis holds the sale as SQL has it."""
-        if not self.config and not sale.published:
-            return True
-        publication = {"archived" if sale.archived_at else "epoch": sale.epoch}
-        expected = sale.mirror() | {"total_stock": sale.total_stock} | publication
-        return all(self.config.get(name) == str(value) for name, value in expected.items())
+        return is_mirrored(sale, self.config)
 
 
 class NotPublished(Exception):
@@ -57,11 +53,21 @@ class Lost(NotPublished):
         )
 
 
+class Behind(NotPublished):
+    """Redis holds purchases of an archived sale that SQL does not have."""
+
+    def __init__(self, sale: Sale):
+        super().__init__(
+            f"Redis knows of more purchases of {sale.slug} than SQL has orders. It keeps them until the order writer "
+            "has written the rest. See that manage.py write_orders runs."
+        )
+
+
 def publish(sale: Sale) -> Standing:
     """Mirror `sale` as SQL has it now, or take it from the shoppers when it is not published. Safe to repeat.
 
     Who publishes at the same time waits, so that the latest configuration is in force in the end.
-    Raises BelowSold, Lost, or store.Unavailable when Redis cannot be reached.
+    Raises BelowSold, Lost, Behind, or store.Unavailable when Redis cannot be reached.
     """
     with transaction.atomic():
         lock(sale)
@@ -69,7 +75,7 @@ def publish(sale: Sale) -> Standing:
             if sale.published or sale.first_published_at:
                 _mirror(sale)
                 invited_mirror.follow(sale)
-            list_in_directory(sale)
+            directory_mirror.list_sale(sale)
             is_due = archive_mirror.is_emptying(sale)
         except store.RedisError as error:
             raise store.Unavailable(str(error)) from error
@@ -104,7 +110,7 @@ def catch_up() -> int:
         except BelowSold as reason:
             keep_total_in_force(sale, reason)
             log.warning("%s: %s Its total stock stays %s.", sale.slug, reason, reason.in_force)
-        except Lost:
+        except (Lost, Behind):
             continue
         except store.Unavailable as reason:
             failure = reason
@@ -132,10 +138,19 @@ def publish_all() -> list[tuple[Sale, Standing | NotPublished]]:
         except NotPublished as reason:
             results.append((sale, reason))
     try:
-        list_all(store.run_id_blocking())
+        directory_mirror.list_all(store.run_id_blocking())
     except store.RedisError as error:
         raise store.Unavailable(str(error)) from error
     return results
+
+
+def is_mirrored(sale: Sale, config: dict[str, str]) -> bool:
+    """Return whether a configuration is the sale's as SQL has it."""
+    if not config and not sale.published:
+        return True
+    publication = {"archived" if sale.archived_at else "epoch": sale.epoch}
+    expected = sale.mirror() | {"total_stock": sale.total_stock} | publication
+    return all(config.get(name) == str(value) for name, value in expected.items())
 
 
 def standing(sale: Sale) -> Standing:
@@ -162,7 +177,7 @@ def stage(sale: Sale) -> None:
     Raises store.RedisError.
     """
     _send(sale, sale.mirror() | {"published": 1, "is_rehearsal": 1})
-    store.client().hset(store.REHEARSALS, sale.slug, _line(sale))
+    store.client().hset(store.REHEARSALS, sale.slug, directory_mirror.line_of(sale))
 
 
 def unstage(sale: Sale) -> None:
@@ -171,16 +186,27 @@ def unstage(sale: Sale) -> None:
     store.client().hdel(store.REHEARSALS, sale.slug)
 
 
+def let_go(sale: Sale) -> None:
+    """Have Redis let go of an archived sale. The caller holds its lock. Safe to repeat.
+
+    Raises Lost, Behind, store.RedisError and django.db.DatabaseError.
+    """
+    outcome = archive_mirror.write(sale)
+    if outcome == b"behind":
+        raise Behind(sale)
+    if outcome == b"lost":
+        raise Lost(sale, standing(sale).sold)
+
+
 def _mirror(sale: Sale) -> None:
     if sale.archived_at:
-        if not archive_mirror.write(sale):
-            raise Lost(sale, standing(sale).sold)
+        let_go(sale)
         return
     outcome, sold = _send(sale, sale.mirror())
     if outcome == b"below_sold":
         raise BelowSold(sold, in_force=max(sold, int(standing(sale).config["total_stock"])))
     if outcome == b"lost":
-        list_in_directory(sale)  # so that shoppers hear `unavailable`, not that there is no such sale
+        directory_mirror.list_sale(sale)  # so that shoppers hear `unavailable`, not that there is no such sale
         raise Lost(sale, sold)
     if sale.first_published_at is None:
         sale.first_published_at = timezone.now()
@@ -203,44 +229,3 @@ def _send(sale: Sale, config: dict[str, str | int]) -> tuple[bytes, int]:
         ],
     )
     return outcome, sold
-
-
-def list_in_directory(sale: Sale) -> None:
-    """Bring the sale's line in the directory up to date; its earlier address, if it had another, goes."""
-    lines = store.client().hgetall(store.DIRECTORY)
-    pipeline = store.pipeline(store.DIRECTORY)  # at no moment is the sale missing
-    if outdated := [slug for slug, line in lines.items() if int(line.split()[0]) == sale.id]:
-        pipeline.hdel(store.DIRECTORY, *outdated)
-    if sale.published:
-        pipeline.hset(store.DIRECTORY, sale.slug, _line(sale))
-    pipeline.execute()
-
-
-def is_listed(sale: Sale) -> bool:
-    """Return whether the directory has the sale's line as SQL would have it, which is none when it is not published.
-
-    Raises store.RedisError.
-    """
-    line = store.client().hget(store.DIRECTORY, sale.slug)
-    return line == (_line(sale).encode() if sale.published else None)
-
-
-def list_all(run_id: str) -> None:
-    """Make the directory what SQL says, and note that it is, in this run of the server. Safe to repeat.
-
-    Raises store.RedisError and django.db.DatabaseError.
-    """
-    with transaction.atomic():
-        lines = {sale.slug: _line(sale) for sale in Sale.objects.select_for_update().filter(published=True)}
-        pipeline = store.pipeline(store.DIRECTORY)
-        pipeline.delete(store.DIRECTORY)
-        if lines:
-            pipeline.hset(store.DIRECTORY, mapping=lines)
-        archive_mirror.note_lost()
-        pipeline.set(store.CHECKED_RUN, run_id)
-        pipeline.execute()
-
-
-def _line(sale: Sale) -> str:
-    config = sale.mirror()
-    return f"{sale.id} {config['starts_ms']} {config['ends_ms']}"

@@ -98,6 +98,11 @@ def known(sale_id: int) -> Known:
     return _known().setdefault(sale_id, Known())
 
 
+def answered() -> list[int]:
+    """Return the sales in which this worker has sold something."""
+    return [sale_id for sale_id, known in _known().items() if known.newest_order]
+
+
 def purchased_ms(order_id: str) -> int:
     """Return when an order was made, in milliseconds since 1970: the first part of its stream ID."""
     return int(order_id.partition("-")[0])

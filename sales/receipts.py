@@ -72,7 +72,9 @@ def address_by_name(sale: Sale, user_id: str) -> str:
     if purchase:
         return address(sale.id, purchase.decode().partition(" ")[0])
     of_shopper = Q(user_id=user_id)
-    if order := sale.valid_orders().filter(of_shopper).first() or sale.cancelled_orders().filter(of_shopper).last():
+    # In no order: for that of Meta SQLite would read the whole sale.
+    valid = next(iter(sale.valid_orders().filter(of_shopper).order_by()), None)
+    if order := valid or sale.cancelled_orders().filter(of_shopper).last():
         return address(sale.id, order.order_id)
     config = publishing.standing(sale).config
     if not config or (reason := continuity.closed_reason(config)):
@@ -81,7 +83,8 @@ def address_by_name(sale: Sale, user_id: str) -> str:
 
 
 def _in_sql(sale_id: int, order_id: str) -> Found | None:
-    return Order.objects.filter(sale_id=sale_id, order_id=order_id).values_list("user_id", "cancelled_at").first()
+    orders = Order.objects.filter(sale_id=sale_id, order_id=order_id).order_by()
+    return next(iter(orders.values_list("user_id", "cancelled_at")), None)
 
 
 def _in_stream(sale_id: int, order_id: str) -> Found | None:

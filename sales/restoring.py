@@ -5,9 +5,9 @@ from typing import NamedTuple
 from django.db import transaction
 from django.utils import timezone
 
-from sales import cancelling, continuity, invited_mirror, orders, publishing, store
+from sales import cancelling, continuity, directory_mirror, invited_mirror, orders, publishing, store
 from sales.models import Order, Sale, new_epoch
-from sales.paging import PAGE, pages
+from sales.paging import AT_ONCE, PAGE, pages
 from sales.purchases import purchased_ms
 
 
@@ -41,7 +41,7 @@ def restore(sale: Sale) -> Restoration:
     # Before anything is given: another shopper's order may have the key of a cancelled one.
     cancelled = _take_out_cancelled(sale)
     written = orders.drain(sale)
-    for page in pages(sale.valid_orders().order_by("id").iterator(PAGE)):
+    for page in pages(sale.valid_orders().order_by("user_id").iterator(PAGE), AT_ONCE):
         _give(sale, page)
     _continue_stream(sale)
     invited_mirror.mirror(sale)
@@ -66,16 +66,10 @@ def _take_out_cancelled(sale: Sale) -> int:
 
 
 def _give(sale: Sale, page: list[Order]) -> None:
-    pipeline = store.pipeline(store.key(sale.id, "purchases"), transaction=False)
-    for order in page:
-        pipeline.hset(
-            store.key(sale.id, "purchases"),
-            order.user_id,
-            f"{order.order_id} {order.remaining_stock} {order.key_digest}",
-        )
-        if order.key_digest:
-            pipeline.sadd(store.key(sale.id, "keys"), order.key_digest)
-    pipeline.execute()
+    if key_digests := [order.key_digest for order in page if order.key_digest]:
+        store.client().sadd(store.key(sale.id, "keys"), *key_digests)
+    given = {order.user_id: f"{order.order_id} {order.remaining_stock} {order.key_digest}" for order in page}
+    store.client().hset(store.key(sale.id, "purchases"), mapping=given)
 
 
 def _continue_stream(sale: Sale) -> None:
@@ -94,19 +88,19 @@ def _reopen(sale: Sale, run_id: str) -> tuple[int, int]:
     with transaction.atomic():
         publishing.lock(sale)
         cancelled = cancelling.enforce_all(sale, epoch="")
-        sold = store.client().hlen(store.key(sale.id, "purchases"))
         sale.epoch = new_epoch()
         sale.first_published_at = sale.first_published_at or timezone.now()
         sale.archived_at = None
         sale.save(update_fields=["epoch", "first_published_at", "archived_at"])
-        pipeline = store.pipeline(store.key(sale.id, "config"))
-        config = sale.mirror() | {"total_stock": sale.total_stock, "epoch": sale.epoch, "run_id": run_id}
-        if sold >= sale.total_stock and (last := sale.newest_orders().first()):
-            config["sold_out_ms"] = purchased_ms(last.order_id)
-        pipeline.set(store.key(sale.id, "stock"), max(0, sale.total_stock - sold))
-        pipeline.hset(store.key(sale.id, "config"), mapping=config)
-        pipeline.hdel(store.key(sale.id, "config"), "closed", "archived", "sold")
-        pipeline.execute()
-        publishing.list_in_directory(sale)
+        config = sale.mirror() | {"epoch": sale.epoch, "run_id": run_id}
+        newest = sale.newest_orders().first()
+        newest_ms = purchased_ms(newest.order_id) if newest else ""
+        words = (word for pair in config.items() for word in pair)
+        keys = [store.key(sale.id, name) for name in ("config", "stock", "purchases")]
+        args = [sale.total_stock, sale.valid_orders().count(), newest_ms, *words]
+        outcome, sold = store.run_script_blocking("reopen", keys, args)
+        if outcome == b"lost":
+            raise store.Unavailable("Redis has lost again what was restored. Restore the sale once more.")
+        directory_mirror.list_sale(sale)
         invited_mirror.follow(sale, trusts_redis=False)
     return cancelled, sold

@@ -248,7 +248,19 @@ MUTANTS = {
         "tests/test_orders.py",
     ),
     "the stream is trimmed by length": Mutant(
-        (("sales/orders.py", "minid=boundary", "maxlen=1"),), "tests/test_orders.py"
+        (("sales/lua/tidy.lua", "'MINID', '~', boundary", "'MAXLEN', 1"),), "tests/test_orders.py"
+    ),
+    "a writer is forgotten with what it was given": Mutant(
+        (("sales/lua/tidy.lua", "writer.pending == 0 and ", ""),), "tests/test_orders.py"
+    ),
+    "a sale is opened without what was restored": Mutant(
+        (("sales/lua/reopen.lua", "if sold < tonumber(ARGV[2]) then", "if false then"),), "tests/test_continuity.py"
+    ),
+    "what is written is read back in an order": Mutant(
+        (("sales/orders.py", "for row in rows]).order_by()", "for row in rows])"),), "tests/test_query_costs.py"
+    ),
+    "a worker objects only where it is asked": Mutant(
+        (("sales/closures.py", "            self._start(_object(sale_id))\n", ""),), "tests/test_closures.py"
     ),
     "a shopper may have two orders": Mutant(
         (
@@ -299,8 +311,8 @@ MUTANTS = {
         (
             (
                 "sales/continuity.py",
-                "    if reason:\n        store.client().hset",
-                '    reason = ""\n    if reason:\n        store.client().hset',
+                "    for sale_id, reason in reasons.items():\n        if reason:\n",
+                "    reasons = dict.fromkeys(reasons, '')\n    for sale_id, reason in ():\n        if reason:\n",
             ),
         ),
         "tests/test_sentinel.py",
@@ -417,8 +429,8 @@ MUTANTS = {
         (
             (
                 "sales/restoring.py",
-                "        if order.key_digest:\n            pipeline.sadd",
-                "        if False:\n            pipeline.sadd",
+                " for order in page if order.key_digest]:",
+                " for order in page if False]:",
             ),
         ),
         "tests/test_continuity.py",
@@ -508,6 +520,14 @@ MUTANTS = {
         ((ARCHIVE, "if held[3] or publication and publication ~= ARGV[1] then", "if held[3] then"),),
         "tests/test_archiving.py",
     ),
+    "an archive is let go that SQL does not have whole": Mutant(
+        ((ARCHIVE, "if held[1] and redis.call('HLEN', purchases) > tonumber(ARGV[4]) then", "if false then"),),
+        "tests/test_archiving_race.py",
+    ),
+    "a purchase of an archive that is behind is never written": Mutant(
+        (("sales/orders.py", "Q(archived_at=None) | Q(mirror_due=True)", "archived_at=None"),),
+        "tests/test_archiving_race.py",
+    ),
     "an archive is freed while it is given back": Mutant(
         ((ARCHIVE, "if held[3] or publication", "if publication"),), "tests/test_archiving_race.py"
     ),
@@ -524,6 +544,13 @@ MUTANTS = {
     "an archive is freed at once": Mutant(
         (("sales/lua/empty.lua", "\nlocal cursor = '0'\n", "\nlocal cursor, kind = '0', 'none'\n"),),
         "tests/test_archiving_memory.py",
+    ),
+    "the directory is changed without its lock": Mutant(
+        (("sales/directory_mirror.py", "    _lock()\n    found = ", "    found = "),), "tests/test_postgresql.py"
+    ),
+    "the directory is not compared with SQL": Mutant(
+        (("sales/management/commands/write_orders.py", "directory_mirror.catch_up, ", ""),),
+        "tests/test_directory_mirror.py",
     ),
     "nobody frees what who archived left": Mutant(
         (("sales/publishing.py", "        if sale.mirror_due and not is_due:\n", "        if sale.mirror_due:\n"),),

@@ -20,6 +20,7 @@ from sales import (
     attempt_counts,
     cancelling,
     continuity,
+    directory_mirror,
     live,
     orders,
     preflight,
@@ -426,7 +427,7 @@ def bring_back(copy: dict[bytes, bytes]) -> None:
 
 def test_a_redis_that_has_lost_it_gets_it_from_the_order_writer(archived_sale: Sale):
     store.client().flushall()
-    publishing.list_all(store.run_id_blocking())
+    directory_mirror.list_all(store.run_id_blocking())
 
     assert "publish_sales" in states.closed_reason(archived_sale, publishing.standing(archived_sale))
     assert publishing.catch_up() == 1

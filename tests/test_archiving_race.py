@@ -170,6 +170,66 @@ def test_whoever_mirrors_it_while_it_is_restored_frees_nothing(ended_sale: Sale,
     assert [outcome for outcome, _ in answers(ended_sale)] == ["already_purchased"] * 3
 
 
+# A successor whose clock is behind
+
+
+@pytest.fixture
+def sold_meanwhile(ended_sale: Sale, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more unit is bought after SQL has noted that the sale is archived, and before Redis lets go."""
+    original = archive_mirror.write
+
+    def buy_before(sale: Sale) -> bytes:
+        if not orders_of("new") and store.client().hexists(store.key(sale.id, "config"), "epoch"):
+            later = int(store.client().hget(store.key(sale.id, "config"), "ends_ms")) + 3_600_000
+            store.client().hset(store.key(sale.id, "config"), "ends_ms", later)
+            outcome = asyncio.run(purchases.buy(sale.id, "new")).outcome
+            assert outcome in ("purchased", "already_purchased")
+        return original(sale)
+
+    def orders_of(user_id: str) -> bool:
+        return ended_sale.orders.filter(user_id=user_id).exists()
+
+    monkeypatch.setattr(archive_mirror, "write", buy_before)
+
+
+def test_a_purchase_after_the_end_is_an_order_before_redis_lets_go(ended_sale: Sale, sold_meanwhile: None):
+    done = archive(ended_sale)
+
+    assert (done.orders, done.entries_moved) == (4, 4)
+    assert ended_sale.orders.filter(user_id="new").exists()
+    assert audit(ended_sale).drift == {}
+
+
+def test_the_order_writer_finishes_an_archive_that_is_behind(ended_sale: Sale, sold_meanwhile: None):
+    for _ in die_after(archiving, "_note_in_sql"):
+        with pytest.raises(Killed):
+            archive(ended_sale)
+
+    assert publishing.catch_up() == 0
+    bought = lookups(ended_sale)
+    assert run_once(consumer_name()) == 1
+    while publishing.catch_up():
+        pass
+
+    ended_sale.refresh_from_db()
+    assert ended_sale.orders.filter(user_id="new").exists()
+    assert lookups(ended_sale) == bought
+    assert (audit(ended_sale).drift, ended_sale.mirror_due) == ({}, False)
+
+
+def test_a_cancellation_meanwhile_is_no_missing_order(ended_sale: Sale, olga: User, monkeypatch: pytest.MonkeyPatch):
+    original = archiving._note_in_sql
+
+    def cancel_after(*args: Any) -> None:
+        original(*args)
+        cancelling.cancel(ended_sale.orders.get(user_id="bob"), olga, may_buy_again=False)
+
+    monkeypatch.setattr(archiving, "_note_in_sql", cancel_after)
+
+    assert archive(ended_sale).orders == 2
+    assert audit(ended_sale).drift == {}
+
+
 # Others at the same time
 
 
@@ -360,6 +420,9 @@ def test_control_letting_go_before_sql_has_it_is_noticed(ended_sale: Sale):
     Sale.objects.update(archived_at=timezone.now())
     ended_sale.refresh_from_db()
 
-    archive_mirror.write(ended_sale)
+    config = {"published": 1, "total_stock": ended_sale.total_stock}
+    words = (word for pair in config.items() for word in pair)
+    args = [ended_sale.epoch, store.run_id_blocking(), len(archive_mirror.LARGE), len(BUYERS), *words]
+    store.run_script_blocking("archive", archive_mirror._keys(ended_sale), args)
 
     assert answers(ended_sale) != told

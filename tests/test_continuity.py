@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 
-from sales import continuity, orders, publishing, purchases, snapshots, states, store
+from sales import continuity, orders, publishing, purchases, restoring, snapshots, states, store
 from sales import health as health_checks
 from sales.audit import audit
 from sales.models import Order, Sale
@@ -432,3 +432,36 @@ def test_one_closed_sale_of_two_degrades_and_is_named(
 
     assert (found.status_code, found.json()["status"]) == (200, "degraded")
     assert found.json()["redis"]["reason"] == "closed: lost"
+
+
+def test_what_is_lost_again_while_it_is_restored_keeps_it_closed(sold_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+    original = restoring._continue_stream
+
+    def lose_one(sale: Sale) -> None:
+        original(sale)
+        store.client().hdel(store.key(sale.id, "purchases"), "bob")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(restoring, "_continue_stream", lose_one)
+        with pytest.raises(store.Unavailable, match="Restore the sale once more"):
+            restore(sold_sale)
+
+    with pytest.raises(store.Unavailable):
+        buy(sold_sale, "new")
+    restore(sold_sale)
+    assert buy(sold_sale, "bob", "new") == ["replayed", "purchased"]
+
+
+def test_a_unit_that_goes_in_the_last_moment_is_not_sold_again(sold_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+    """Somebody else has restored the sale, and it sells."""
+
+    def sell_one() -> str:
+        store.client().hset(store.key(sold_sale.id, "purchases"), "new", "9999999999999-0 0 ")
+        return "the next epoch"
+
+    monkeypatch.setattr(restoring, "new_epoch", sell_one)
+
+    restore(sold_sale)
+
+    standing = publishing.standing(sold_sale)
+    assert (standing.sold, standing.remaining_stock) == (4, 6)

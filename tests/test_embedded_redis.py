@@ -1,5 +1,7 @@
 """The Redis that comes with the project, and what is used where it does not come."""
 
+import fcntl
+import socket
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,66 @@ def test_where_none_comes_with_the_packages_a_server_on_path_does(path_without_s
 def test_without_any_server_it_says_what_to_install():
     with pytest.raises(SystemExit, match="Install valkey-server or redis-server, or set REDIS_URL"):
         embedded_redis.server_binary()
+
+
+@pytest.fixture
+def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of short links, with the link of a deep place in it."""
+    folder = tmp_path / "links"
+    folder.mkdir()
+    monkeypatch.setattr(embedded_redis, "_LINKS", folder)
+    return folder
+
+
+@pytest.fixture
+def deep(tmp_path: Path, links: Path) -> Path:
+    place = tmp_path / ("deep" * 30)
+    place.mkdir()
+    embedded_redis.make_short_link(place)
+    assert [link.readlink() for link in links.iterdir()] == [place]
+    return place
+
+
+def test_the_link_of_a_killed_run_is_removed(links: Path, deep: Path):
+    (deep / "run.lock").touch()
+
+    embedded_redis.remove_dead_links()
+
+    assert list(links.iterdir()) == []
+
+
+def test_the_link_to_a_folder_that_is_gone_is_removed(links: Path, deep: Path):
+    deep.rmdir()
+
+    embedded_redis.remove_dead_links()
+
+    assert list(links.iterdir()) == []
+
+
+def test_the_link_of_a_run_that_goes_on_stays(links: Path, deep: Path):
+    with (deep / "run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        embedded_redis.remove_dead_links()
+
+    assert len(list(links.iterdir())) == 1
+
+
+def test_the_link_of_a_redis_that_listens_stays(links: Path, deep: Path):
+    with socket.socket(socket.AF_UNIX) as server:
+        (link,) = links.iterdir()
+        server.bind(str(link / "redis.sock"))
+        server.listen()
+
+        embedded_redis.remove_dead_links()
+
+    assert len(list(links.iterdir())) == 1
+
+
+def test_what_is_no_link_of_ours_stays(links: Path, deep: Path):
+    (links / "another").symlink_to("/nowhere")
+    (links / f"{embedded_redis._prefix()}{'0' * 16}").mkdir()
+
+    embedded_redis.remove_dead_links()
+
+    assert len(list(links.iterdir())) == 2

@@ -199,7 +199,7 @@ def test_a_published_sale_has_its_list_only_once_what_was_decided_before_is_answ
 
 
 def test_the_list_before_stays_in_force_until_the_next_one_is_whole(sale: Sale, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(invited_mirror, "STAGED_AT_ONCE", 1)
+    monkeypatch.setattr(invited_mirror, "AT_ONCE", 1)
     invitations.replace(sale, ["bob", "cyd", "dan"])
     seen = []
     run = store.run_script_blocking

@@ -1,17 +1,20 @@
 """The order writer: nothing, twice, killed half way, and what does not belong there."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
 from django.core.management import call_command
 from django.db import DataError
+from pytest_django import DjangoAssertNumQueries
 
+from sales import orders as order_writer
 from sales import purchases, store
 from sales.models import Order, Quarantine, Sale
 from sales.orders import consumer_name, drain, run_once, tidy
 from tests.conftest import MakeSale
+from tests.traffic import writes
 
 
 class Killed(BaseException):
@@ -174,14 +177,15 @@ def test_a_row_that_sql_refuses_does_not_hold_up_its_batch(open_sale: Sale, monk
     assert pending(open_sale) == 1
 
 
-def test_trimming_removes_only_what_is_acknowledged(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_trimming_removes_only_what_is_acknowledged(
+    open_sale: Sale, monkeypatch: pytest.MonkeyPatch, small_nodes: None
+):
     stream = store.key(open_sale.id, "orders")
     buy(open_sale, "ada")
     killed_at(monkeypatch, "redis.client.Redis.xack", consumer="dead writer")
     buy(open_sale, "bob")
     run_once("next writer")
     buy(open_sale, "eve")
-    monkeypatch.setattr("redis.client.Redis.xtrim", exactly())
 
     tidy()
     assert store.client().xlen(stream) == 3
@@ -191,14 +195,13 @@ def test_trimming_removes_only_what_is_acknowledged(open_sale: Sale, monkeypatch
     assert store.client().xlen(stream) == 1
 
 
-def exactly() -> Any:
+@pytest.fixture
+def small_nodes() -> Iterator[None]:
     """Have Redis trim to the entry, where it otherwise stops at whole nodes of a hundred."""
-    trim_about = redis.Redis.xtrim
-
-    def trim_to(self: Any, name: str, **options: Any) -> int:
-        return trim_about(self, name, **{**options, "approximate": False})
-
-    return trim_to
+    (node,) = store.client().config_get("stream-node-max-entries").values()
+    store.client().config_set("stream-node-max-entries", 1)
+    yield
+    store.client().config_set("stream-node-max-entries", node)
 
 
 def test_the_command_drains_the_streams(open_sale: Sale, capsys: pytest.CaptureFixture[str]):
@@ -243,3 +246,52 @@ def test_draining_a_stream_without_its_writers_says_so(open_sale: Sale):
 
     with pytest.raises(store.ResponseError, match="NOGROUP"):
         drain(open_sale)
+
+
+# Many sales
+
+
+def test_a_hundred_idle_sales_cost_one_query_and_three_writes(
+    make_sale: MakeSale, django_assert_num_queries: DjangoAssertNumQueries, monkeypatch: pytest.MonkeyPatch
+):
+    for number in range(100):
+        make_sale(name=f"Widget {number}")
+    monkeypatch.setattr(order_writer, "WAIT_MS", 1)
+    tidy()
+
+    with django_assert_num_queries(1), writes() as of_writer:
+        assert run_once(consumer_name()) == 0
+    with django_assert_num_queries(1), writes() as of_tidying:
+        tidy()
+
+    assert len(of_writer) == 3
+    assert len(of_tidying) == 1
+
+
+def test_full_pages_of_many_sales_are_filled_up(make_sale: MakeSale, monkeypatch: pytest.MonkeyPatch):
+    one, two, _ = make_sale(name="one", stock=30), make_sale(name="two", stock=30), make_sale(name="three")
+    monkeypatch.setattr(order_writer, "MOST_AT_ONCE", 15)
+    for sale in (one, two):
+        buy(sale, *(f"shopper-{number}" for number in range(30)))
+
+    with writes() as written:
+        assert run_once(consumer_name()) == 60
+
+    assert (
+        len(written) == 6
+    )  # which streams there are, what is abandoned, what is new, more of it, and two that are done
+    assert pending(one) == pending(two) == 0
+
+
+def test_only_a_writer_that_owes_nothing_is_forgotten(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+    buy(open_sale, "ada")
+    run_once("done")
+    buy(open_sale, "bob")
+    killed_at(monkeypatch, "redis.client.Redis.xack", consumer="owes one")
+    monkeypatch.setattr(order_writer, "FORGET_AFTER_MS", -1)
+
+    tidy()
+
+    stream = store.key(open_sale.id, "orders")
+    assert [writer["name"] for writer in store.client().xinfo_consumers(stream, store.WRITERS)] == [b"owes one"]
+    assert pending(open_sale) == 1

@@ -42,7 +42,7 @@ def enforce(sale: Sale) -> Told:
     try:
         cancelling.enforce(sale)
         standing = publishing.standing(sale)
-    except (store.Unavailable, publishing.Lost) as reason:
+    except (store.Unavailable, publishing.NotPublished) as reason:
         why = "Redis cannot be reached." if isinstance(reason, store.Unavailable) else str(reason)
         return Told(
             False,

@@ -13,6 +13,7 @@ from sales.store.blocking import (
     pipeline,
     run_id_blocking,
     run_script_blocking,
+    run_scripts_blocking,
     server_of,
     servers,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "run_id_blocking",
     "run_script_blocking",
     "run_scripts",
+    "run_scripts_blocking",
     "script",
     "server_of",
     "servers",

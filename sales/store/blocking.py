@@ -6,7 +6,7 @@ from typing import Any
 import redis
 from django.conf import settings
 from django_redis import get_redis_connection
-from redis.exceptions import NoScriptError
+from redis.exceptions import MovedError, NoScriptError
 
 from sales.store.cluster_client import ClusterClient
 from sales.store.keys import DIRECTORY, key, slot
@@ -95,6 +95,33 @@ def look_again() -> None:
         found.learn()
     else:
         found.connection_pool.disconnect(inuse_connections=False)
+
+
+def run_scripts_blocking(name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+    """Run a script through django-redis once for each of `calls`, which are its keys and arguments, in one write to the
+    server that holds the first one's; return the replies. Raises the first RedisError that one of them met."""
+    source = script(name)
+    replies = _run(source.sha, "EVALSHA", calls)
+    if missed := [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]:
+        again = _run(source.text, "EVAL", [calls[place] for place in missed])
+        for place, reply in zip(missed, again, strict=True):
+            replies[place] = reply
+    for reply in replies:
+        if isinstance(reply, redis.RedisError):
+            if isinstance(reply, MovedError):
+                look_again()
+            raise reply
+    return replies
+
+
+def _run(source: str, command: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+    if not calls:
+        return []
+    asked = pipeline(calls[0][0][0], transaction=False)
+    for keys, args in calls:
+        asked.execute_command(command, source, len(keys), *keys, *args)
+    replies: list[Any] = asked.execute(raise_on_error=False)
+    return replies
 
 
 def run_script_blocking(name: str, keys: Iterable[str], args: Iterable[Any]) -> Any:

@@ -78,6 +78,6 @@ operator, _ = User.objects.get_or_create(username="canceller")
 while True:
     try:
         cancel_one(operator)
-    except (DatabaseError, store.Unavailable, publishing.Lost, cancelling.AlreadyCancelled):
+    except (DatabaseError, store.Unavailable, publishing.NotPublished, cancelling.AlreadyCancelled):
         close_old_connections()
     time.sleep(PAUSE_SECONDS)
