@@ -32,6 +32,11 @@ _DOTS = re.compile("[.\u3002]")
 # What the DNS's spelling of a label beyond ASCII has in addition: "xn--", and a hyphen or a digit more (RFC 3492).
 _LONGER_IN_DNS = 5
 
+# As mail programs copy it: "Lovelace, Ada" <ada@example.com>
+NAME_AND_ADDRESS = re.compile(r'(?:"[^"]*"|[^"<>@])*<([^<>@\s]*@[^<>\s]*)>')
+_LINK = "mailto:"
+LONGEST_PASTED = 1_000
+
 # One mailbox has both names, wherever dots stand in them (support.google.com/mail/answer/7436150).
 _GMAIL = "gmail.com", "googlemail.com"
 # They change how a local part is written, not which it is.
@@ -73,6 +78,21 @@ def normalise(user_id: object) -> str:
     if len(normal) > LONGEST_USER_ID:
         raise InvalidShopper(_TOO_LONG)
     return normal
+
+
+def find(text: str) -> str:
+    """Return the one spelling of a shopper whom people look for by a text that they type or paste. Raises
+    InvalidShopper."""
+    return normalise(bare(text))
+
+
+def bare(text: str) -> str:
+    """Return the address of a text like “Ada <ada@example.com>” or “mailto:ada@example.com”, any other text trimmed."""
+    if len(text := text.strip()) > LONGEST_PASTED:
+        return text
+    if text.endswith(">") and (named := NAME_AND_ADDRESS.fullmatch(text)):
+        text = named[1]
+    return text[len(_LINK) :] if text[: len(_LINK)].lower() == _LINK else text
 
 
 def _measure(text: str) -> None:
