@@ -101,12 +101,9 @@ def _mail(address: str, slug: str) -> mails.Mail:
 
 
 def redeem(address: str, given: str) -> bool:
-    """Return whether one of the address's codes was given; then both are used up. What can be none of them uses up no
-    try. Raises store.RedisError."""
+    """Return whether one of the address's codes was given; then both are used up. Raises store.RedisError."""
     is_typed = not is_linked(given)
     given = codes.digits(given) if is_typed else given.strip()
-    if is_typed and len(given) != DIGITS:
-        return False
     if (code := _expected(address, is_typed=is_typed)) is None or not compare_digest(given, code):
         return False
     if not store.client().delete(_key(address)):  # of two who give it at once, one

@@ -135,9 +135,9 @@ def read_shopper(user_id: object) -> str:
 def read_json(body: bytes) -> dict[str, Any] | None:
     """Return the JSON object of a body, None when it is none. A byte order mark before it is passed over."""
     try:
-        found = orjson.loads(body)
+        found = orjson.loads(body.removeprefix(BOM_UTF8))
     except orjson.JSONDecodeError:
-        return read_json(body.removeprefix(BOM_UTF8)) if body.startswith(BOM_UTF8) else None
+        return None
     return found if isinstance(found, dict) else None
 
 

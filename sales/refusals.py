@@ -99,7 +99,7 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Refuse the form. But if another tab has signed this browser in or out since, lead to where the form was to lead."""
+    """Refuse the form. If another tab has signed this browser in or out since, redirect to where it was to lead."""
     has_token = (
         settings.CSRF_COOKIE_NAME in request.COOKIES
         and "csrfmiddlewaretoken" in request.POST
