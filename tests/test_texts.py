@@ -47,10 +47,10 @@ def test_the_key_of_a_session_is_one():
         *("/admin/login/?next=%00", "/shopper/enter/widget/?token=%00", "/no%00where/", "/?%00=1"),
     ],
 )
-def test_an_address_with_nul_is_refused(address: str, caplog: pytest.LogCaptureFixture):
+def test_no_address_with_nul_is_an_error(address: str, caplog: pytest.LogCaptureFixture):
     answer = Client().get(address)
 
-    assert answer.status_code in (200, 400)
+    assert answer.status_code < 500
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
