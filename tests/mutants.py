@@ -337,6 +337,22 @@ MUTANTS = {
         ),
         "tests/test_shoppers.py",
     ),
+    "runs of marks are not measured": Mutant(
+        (("sales/shoppers.py", "    if _MARKS in are_marks:", "    if False:"),), "tests/test_dear_names.py"
+    ),
+    "a clock that was set back limits for an hour": Mutant(
+        ((PURCHASE, " or ahead_us > most_ahead_us then", " then"),), "tests/test_shopper_limit.py"
+    ),
+    "strangers use up the mails of a mailbox": Mutant(
+        (
+            (
+                "sales/formlimits.py",
+                "return min(wait, email_codes.begin_mail(address, is_last=bool(wait)))",
+                "return wait",
+            ),
+        ),
+        "tests/test_formlimits.py",
+    ),
     "the same dead code is sent again": Mutant(
         (("sales/lua/renew_codes.lua", "redis.call('HSET', KEYS[1], 'typed', ARGV[1], 'tries', 0)", ""),),
         "tests/test_email_codes.py",
