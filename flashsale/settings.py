@@ -71,6 +71,7 @@ X_FRAME_OPTIONS = "DENY"
 # Who has signed in works for a day, not for ever, and not on after the browser is closed.
 SESSION_COOKIE_AGE = 12 * 3600
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+SESSION_ENGINE = "sales.sessions"
 SECOND_FACTOR_IS_REQUIRED = read("SECOND_FACTOR", is_required, "optional")
 
 BIND = read("BIND", str, "0.0.0.0")
@@ -153,6 +154,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
     "sales.headers.complete",
+    "sales.texts.check",
     # Below those whose headers static files get, too.
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -7,11 +7,11 @@ from types import TracebackType
 
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY
-from django.contrib.sessions.backends.db import SessionStore
 from django.db import DatabaseError, connection
 
 from flashsale.bodies import BodyTooLarge, ClientGone, Message, Receive
 from sales import refusals
+from sales.sessions import SessionStore
 
 LARGEST_BYTES = 48 * 1024 * 1024
 WITHIN_SECONDS = 120

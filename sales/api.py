@@ -20,6 +20,7 @@ from sales.endpoints import (
     etag_of,
     find_sale,
     is_known,
+    read_json,
     read_shopper,
 )
 from sales.events import EventStream, has_room
@@ -73,11 +74,7 @@ def read_attempt(request: HttpRequest) -> tuple[str, str]:
         raise Refused("unsupported_media_type")
     if is_foreign(request) and not cors.is_allowed(request):
         raise Refused("forbidden")
-    try:
-        body = orjson.loads(request.body)
-    except orjson.JSONDecodeError:
-        raise Refused("invalid_request") from None
-    if not isinstance(body, dict):
+    if (body := read_json(request.body)) is None:
         raise Refused("invalid_request")
     idempotency_key = request.META.get("HTTP_IDEMPOTENCY_KEY", "").strip()
     if len(idempotency_key) > LONGEST_IDEMPOTENCY_KEY:

@@ -17,6 +17,10 @@ SEPARATOR_LINE = re.compile(f'"?sep=([{SEPARATORS}])"?', re.IGNORECASE)
 # Longer ones are not kept, so that a file without line ends takes no memory.
 LONGEST_LINE = 10_000
 
+# What makes a spreadsheet read a cell as a formula (https://owasp.org/www-community/attacks/CSV_Injection). An
+# apostrophe before it is of ours; so it is before other apostrophes, so that each is taken away again.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
 _OPEN_QUOTE = (
     "A quotation mark is open where the line ends. Take line breaks out of its cells, or leave out all columns but the "
     "addresses; if the quotation mark is there by mistake, remove it."
@@ -46,6 +50,16 @@ def lines(file: BinaryIO) -> Iterator[tuple[int, str | None]]:
             yield number, None
     finally:
         text.detach()
+
+
+def harmless(cell: str) -> str:
+    """Return the cell with an apostrophe before what a spreadsheet would run as a formula."""
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def original(cell: str) -> str:
+    """Return the cell of which `harmless` made this one."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def cells(line: str, separator: str) -> list[str]:

@@ -5,6 +5,7 @@ again while they are valid is sent the same ones: of several mails, each is good
 Once the tries of the typed one are used up, by whomever, who asks again gets another one; the links stay good.
 """
 
+import re
 import secrets
 from hmac import compare_digest
 from typing import NamedTuple
@@ -19,12 +20,13 @@ from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext
 from django.utils.translation import gettext_noop as _
 
-from sales import mails, shoppers, store
+from sales import codes, mails, shoppers, store
 
 VALID_SECONDS = 15 * 60
 DIGITS = 8
-# Of a code that is typed: so few guess it 1 time in 20 million. For more another mail has to go out, of five an hour to
-# each mailbox: who goes on for a day, with 120 mails, guesses one 1 time in 170,000. The link's cannot be guessed.
+_LINKED = re.compile("[0-9a-f]{32}")
+# Of a code that is typed: so few guess it 1 time in 20 million. For more another mail has to go out, of at most nine an
+# hour: who goes on for a day, with 216 mails, guesses one 1 time in 92,000. The link's cannot be guessed.
 MOST_TRIES = 5
 
 NO_ADDRESS = _("This is not an e-mail address. Write it like ada@example.com.")
@@ -64,31 +66,55 @@ def read_address(text: object) -> str:
     return address
 
 
+def begin_mail(address: str, *, is_last: bool) -> int:
+    """Note that a mail goes to an address that `read_address` returned. Return 0; or, of the `is_last` one, which goes
+    out only while no code is valid, the seconds until then. Raises store.RedisError."""
+    client, key = store.client(), _mails_key(address)
+    if client.set(key, 1, nx=is_last, ex=VALID_SECONDS):
+        return 0
+    seconds = client.ttl(key)
+    if seconds > VALID_SECONDS:  # Redis's clock was set back
+        client.set(key, 1, ex=VALID_SECONDS)
+        return 0
+    return max(1, seconds)
+
+
 def send(address: str, slug: str = "") -> None:
     """Send codes to an address that `read_address` returned; the mail's link leads on to the sale of that slug.
 
     What becomes of the mail is not told: it goes out afterwards. Raises mails.NotSent, store.RedisError.
     """
-    mails.send(lambda: _mail(address, slug))
+    try:
+        mails.send(lambda: _mail(address, slug))
+    except mails.NotSent:
+        store.client().delete(_mails_key(address))
+        raise
 
 
 def _mail(address: str, slug: str) -> mails.Mail:
-    codes = _renewed(address)
-    link = settings.PUBLIC_URL + reverse("confirm") + "?" + urlencode(_query(address, codes.linked, slug))
-    spaced = f"{codes.typed[:4]} {codes.typed[4:]}"
+    renewed = _renewed(address)
+    link = settings.PUBLIC_URL + reverse("confirm") + "?" + urlencode(_query(address, renewed.linked, slug))
+    spaced = f"{renewed.typed[:4]} {renewed.typed[4:]}"
     context = {"code": spaced, "link": link, "minutes": VALID_SECONDS // 60}
     subject = gettext("Your code: %(code)s") % context
-    return mails.Mail(address, subject, render_to_string("sales/code.txt", context), (spaced, *codes))
+    return mails.Mail(address, subject, render_to_string("sales/code.txt", context), (spaced, *renewed))
 
 
 def redeem(address: str, given: str) -> bool:
     """Return whether one of the address's codes was given; then both are used up. Raises store.RedisError."""
-    given = "".join(given.split())
-    if (code := _expected(address, is_typed=len(given) <= DIGITS)) is None:
+    is_typed = not is_linked(given)
+    given = codes.digits(given) if is_typed else given.strip()
+    if (code := _expected(address, is_typed=is_typed)) is None or not compare_digest(given, code):
         return False
-    if not compare_digest(given.encode(), code.encode()):
+    if not store.client().delete(_key(address)):  # of two who give it at once, one
         return False
-    return bool(store.client().delete(_key(address)))  # of two who give it at once, one
+    store.client().delete(_mails_key(address))
+    return True
+
+
+def is_linked(given: str) -> bool:
+    """Return whether a code can only be the one of a mail's link, which nobody types."""
+    return bool(_LINKED.fullmatch(given.strip()))
 
 
 def _expected(address: str, *, is_typed: bool) -> str | None:
@@ -131,4 +157,15 @@ def _digest(kind: str, address: str, nonce: bytes) -> str:
 
 def _key(address: str) -> str:
     """Return the key of an address's codes, which does not tell the address."""
-    return store.CODES + salted_hmac("sales.email_codes.key", address, algorithm="sha256").hexdigest()[:32]
+    return store.CODES + _named(address)
+
+
+def _mails_key(address: str) -> str:
+    """Return the key that is there after a mail, as long as its codes are valid: a mailbox's own address has one, and
+    all of its other spellings share one, as who floods it may think of as many as they like."""
+    mailbox = shoppers.mailbox(address)
+    return store.CODE_MAILS + _named(mailbox if address == mailbox else f"{mailbox} otherwise")
+
+
+def _named(address: str) -> str:
+    return salted_hmac("sales.email_codes.key", address, algorithm="sha256").hexdigest()[:32]

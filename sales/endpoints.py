@@ -1,6 +1,7 @@
 """What all lane views share: answers, refusals, and reading what was asked."""
 
 import hashlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any
@@ -129,6 +130,15 @@ def read_shopper(user_id: object) -> str:
         return shoppers.normalise(user_id)
     except shoppers.InvalidShopper as error:
         raise Refused("invalid_request", str(error)) from None
+
+
+def read_json(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object of a body, None when it is none. A byte order mark before it is passed over."""
+    try:
+        found = orjson.loads(body.removeprefix(BOM_UTF8))
+    except orjson.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def etag_of(content: bytes) -> str:

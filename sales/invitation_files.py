@@ -15,13 +15,12 @@ COLUMNS = (
     *("email", "emailaddress", "emailadresse", "mail", "mailaddress", "mailadresse"),
     *("userid", "address", "adresse"),
 )
+# What of the header of an export of ours no other file is likely to have.
+_OF_EXPORTS = {"userid", "orderid"}
 MOST_SHOWN = 20
 MOST_EXAMPLES = 3
 LONGEST_EXAMPLE = 40
 
-# As mail programs copy it: "Lovelace, Ada" <ada@example.com>
-_NAME_AND_ADDRESS = re.compile(r'(?:"[^"]*"|[^"<>@])*<([^<>@\s]*@[^<>\s]*)>')
-_LINK = "mailto:"
 # What may stand before the @ of any address.
 _PLAIN = re.compile(r"[a-z0-9]+(?:[._+-][a-z0-9]+)*")
 LONGEST_PLAIN = 64
@@ -78,11 +77,12 @@ class Checked(NamedTuple):
 
 class _Layout(NamedTuple):
     """How the lines are written: what stands between their cells, how many the header has, and in which the addresses
-    are. Without a header `place` is None, and each line has one."""
+    are. Without a header `place` is None, and each line has one. In an export of ours each is a name as it is."""
 
     separator: str
     width: int = 1
     place: int | None = None
+    is_export: bool = False
 
 
 def check(file: BinaryIO) -> Checked:
@@ -101,10 +101,11 @@ def check(file: BinaryIO) -> Checked:
                 shown.append(checked)
             continue
         named += 1
-        if "@" not in checked:
+        name, is_address = checked
+        if not is_address:
             bare_names += 1
-            if len(examples) < MOST_EXAMPLES and checked not in examples:
-                examples.append(checked if len(checked) <= LONGEST_EXAMPLE else f"{checked[:LONGEST_EXAMPLE]}…")
+            if len(examples) < MOST_EXAMPLES and name not in examples:
+                examples.append(name if len(name) <= LONGEST_EXAMPLE else f"{name[:LONGEST_EXAMPLE]}…")
     if bad:
         verb = "line names" if bad == 1 else "lines name"
         raise BadFile(f"{bad:,} {verb} nobody, so nothing was changed. Correct the file, and upload it again.", shown)
@@ -118,8 +119,9 @@ def user_ids(file: BinaryIO) -> Iterator[str]:
     return (shoppers.normalise(line[1]) for line in _read(file) if line and not isinstance(line, BadLine))
 
 
-def _read(file: BinaryIO) -> Iterator[tuple[int, str] | BadLine | None]:
-    """Yield each line's number and whom it names, as that is written; None for a comment. Raises BadFile."""
+def _read(file: BinaryIO) -> Iterator[tuple[int, str, bool] | BadLine | None]:
+    """Yield each line's number, whom it names, as that is written, and whether we wrote it; None for a comment. Raises
+    BadFile."""
     _refuse_utf_16(file)
     separators, layout = csv_lines.SEPARATORS, None
     for number, line in csv_lines.lines(file):
@@ -146,7 +148,7 @@ def _read(file: BinaryIO) -> Iterator[tuple[int, str] | BadLine | None]:
             yield BadLine(number, str(error))
         else:
             if text is not None:
-                yield number, text
+                yield number, text, layout.is_export
 
 
 def _refuse_utf_16(file: BinaryIO) -> None:
@@ -167,7 +169,7 @@ def _header(line: str, separators: str) -> _Layout | None:
         if column and names.count(column) > 1:
             raise BadFile(_TWO_COLUMNS.format(column))
         if column:
-            return _Layout(separator, len(names), names.index(column))
+            return _Layout(separator, len(names), names.index(column), _OF_EXPORTS.issubset(names))
     return None
 
 
@@ -186,41 +188,42 @@ def _text(line: str, layout: _Layout) -> str | None:
         filled = _filled(line, layout.separator)
         if len(filled) > 1:
             raise UnreadableLine(_SEVERAL_COLUMNS)
-        return _bare(filled[0]) if filled else None
+        return shoppers.bare(csv_lines.original(filled[0])) if filled else None
     cells = csv_lines.cells(line, layout.separator)
     if not any(cells):
         return None
     if layout.place and any(cells[layout.width :]):
         raise UnreadableLine(_SHIFTED)
-    return _bare(cells[layout.place]) if layout.place < len(cells) else ""
+    text = csv_lines.original(cells[layout.place]) if layout.place < len(cells) else ""
+    return text if layout.is_export else shoppers.bare(text)
 
 
 def _filled(line: str, separator: str) -> list[str]:
     """Return the cells with something in them of a line without a header. Raises UnreadableLine."""
     line = line.strip(_BLANK)
-    if _NAME_AND_ADDRESS.fullmatch(line):
+    if shoppers.NAME_AND_ADDRESS.fullmatch(line):
         return [line]
     return [cell for cell in csv_lines.cells(line, separator) if cell]
 
 
-def _bare(text: str) -> str:
-    """Return the address without the name before it, and what makes it a link."""
-    if text.endswith(">") and (named := _NAME_AND_ADDRESS.fullmatch(text)):
-        text = named[1]
-    return text[len(_LINK) :] if text[: len(_LINK)].lower() == _LINK else text
-
-
-def _shopper(number: int, text: str) -> str | BadLine:
-    """Return the one spelling of whom the line names. What has an @ is an address to which a code can be sent."""
+def _shopper(number: int, text: str, is_export: bool) -> tuple[str, bool] | BadLine:
+    """Return the one spelling of whom the line names, and whether a code can be sent there, which is asked of all that
+    has an @. Only those who have bought under such a name have it."""
     if not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text):
         return BadLine(number, "It is not UTF-8: save the file as “CSV UTF-8”.")
     try:
         name = shoppers.normalise(text)
         local, at, domain = name.rpartition("@")
+        if not at:
+            return name, False
         is_plain = len(local) <= LONGEST_PLAIN and _PLAIN.fullmatch(local)
-        return name if not at or (is_plain and _takes_mail(domain)) else email_codes.read_address(name)
+        if not (is_plain and _takes_mail(domain)):
+            email_codes.read_address(name)
+    except email_codes.NotAnAddress as error:
+        return (name, False) if is_export else BadLine(number, str(error))
     except shoppers.InvalidShopper as error:
         return BadLine(number, str(error))
+    return name, True
 
 
 @lru_cache(10_000)

@@ -5,6 +5,7 @@ so that it is whole at every moment, whoever dies. All is written in short trans
 """
 
 import time
+from array import array
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from sales.paging import PAGE, pages
 
 # Between two transactions. SQLite has no queue: who waits for its lock looks anew every few hundredths of a second.
 PAUSE_SECONDS = 0.03
+_BUCKETS = 256
 # Both databases count what was inserted, which bulk_create(ignore_conflicts) does not tell.
 _INSERT = f"INSERT INTO {Invitation._meta.db_table} (sale_id, list_number, user_id) VALUES "  # noqa: S608 (it is ours)
 
@@ -28,16 +30,25 @@ class Replaced(Exception):
 
 
 class Written(NamedTuple):
-    """What was done to a list: how many were added, how many were on it already (or came twice), and its length before
-    and after."""
+    """What was done to a list: how many were added, how many were on it already, how many lines named somebody once
+    more, and the list's length before and after."""
 
     added: int
     known: int
+    repeated: int
     before: int
     after: int
 
     def sentence(self) -> str:
-        return f"{self.added:,} added, {self.known:,} were on the list already; {self.after:,} are invited."
+        known = f"{self.added:,} added, {self.known:,} were on the list already"
+        repeated = f", {self.repeated:,} stood in the file more than once" if self.repeated else ""
+        return f"{known}{repeated}; {self.after:,} are invited."
+
+
+class _Counts(NamedTuple):
+    added: int
+    known: int
+    repeated: int
 
 
 def add(sale: Sale, user_ids: Iterable[str], user: AbstractBaseUser | None = None) -> Written:
@@ -47,18 +58,17 @@ def add(sale: Sale, user_ids: Iterable[str], user: AbstractBaseUser | None = Non
     """
     sale.refresh_from_db()
     number, before = sale.list_number, sale.invited().count()
-    added, known = _write(sale, number, user_ids)
+    counts = _write(sale, number, user_ids)
     # Also when none is added: an attempt that was interrupted may have added them, and told nobody.
-    return Written(added, known, before, _put_in_force(sale, number, user, before, expected=number))
+    return Written(*counts, before, _put_in_force(sale, number, user, before, expected=number))
 
 
 def replace(sale: Sale, user_ids: Iterable[str], user: AbstractBaseUser | None = None) -> Written:
-    """Put another list in the place of the one in force; otherwise as `add`. Who is on neither list is none of `known`,
-    which counts those who came twice."""
+    """Put another list in the place of the one in force; otherwise as `add`. `known` is 0: the list was empty."""
     number = _begin(sale)
     before = sale.invited().count()
-    added, known = _write(sale, number, user_ids)
-    return Written(added, known, before, _put_in_force(sale, number, user, before, expected=sale.list_number))
+    counts = _write(sale, number, user_ids)
+    return Written(*counts, before, _put_in_force(sale, number, user, before, expected=sale.list_number))
 
 
 def empty(sale: Sale, user: AbstractBaseUser | None = None) -> Written:
@@ -109,9 +119,11 @@ def _begin(sale: Sale) -> int:
     return sale.newest_list
 
 
-def _write(sale: Sale, number: int, user_ids: Iterable[str]) -> tuple[int, int]:
-    """Write shoppers into a list; return how many were added, and how many it had already."""
+def _write(sale: Sale, number: int, user_ids: Iterable[str]) -> _Counts:
+    """Write shoppers into a list. Those whom it had already are known to it, however often they are given."""
     added = given = 0
+    # Who was given, each in 8 bytes: of a million names a set would take ten times the memory.
+    hashes = [array("q") for _ in range(_BUCKETS)]
     for page in pages(user_ids):
         rows = ", ".join(["(%s, %s, %s)"] * len(page))
         words = [word for user_id in page for word in (sale.pk, number, user_id)]
@@ -119,8 +131,11 @@ def _write(sale: Sale, number: int, user_ids: Iterable[str]) -> tuple[int, int]:
             cursor.execute(f"{_INSERT}{rows} ON CONFLICT DO NOTHING", words)
             added += cursor.rowcount
         given += len(page)
+        for hashed in map(hash, page):
+            hashes[hashed % _BUCKETS].append(hashed)
         time.sleep(PAUSE_SECONDS)
-    return added, given - added
+    different = sum(len(set(bucket)) for bucket in hashes)
+    return _Counts(added, different - added, given - different)
 
 
 def _put_in_force(sale: Sale, number: int, user: AbstractBaseUser | None, before: int, *, expected: int) -> int:

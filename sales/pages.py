@@ -6,10 +6,12 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import translation
 
 from sales import directory, formats, identities, languages, purchases, receipts, rendering, snapshots, store, words
 from sales.endpoints import Refused, endpoint, find_shown_sale, read_shopper
+from sales.headers import OF_PAGES
 from sales.models import Identity
 from sales.origins import is_foreign
 from sales.outcomes import HTTP_STATUS
@@ -23,6 +25,8 @@ MODULES = [
 
 @endpoint("GET", "HEAD", "POST", refuse=refusal)
 async def sale(request: HttpRequest, slug: str = "") -> HttpResponse:
+    if slug != slug.lower() and await snapshots.find(slug) is None:
+        return _moved(request, await find_shown_sale(slug.lower()))
     if request.method == "POST":
         return await _buy(request, slug)
     found = await find_shown_sale(slug)
@@ -36,6 +40,13 @@ async def sales(request: HttpRequest) -> HttpResponse:
     slugs = directory.shown(await snapshots.directory(), snapshots.now_ms())
     shelves = [await snapshots.find_all(shelf) for shelf in slugs]
     return rendering.page(request, "sales/", lambda: render_to_string("sales/sales.html", _list_context(shelves)))
+
+
+def _moved(request: HttpRequest, found: snapshots.Snapshot) -> HttpResponse:
+    """Lead from a slug in capitals, as it is heard or set in print, to the sale's page; a form is sent again there."""
+    query = request.META["QUERY_STRING"]
+    address = f"{reverse('sale', args=[found.slug])}{'?' if query else ''}{query}"
+    return HttpResponse(status=308, headers={**OF_PAGES, "Cache-Control": "no-store", "Location": address})
 
 
 async def _buy(request: HttpRequest, slug: str) -> HttpResponse:

@@ -102,7 +102,7 @@ class FindOrder(forms.Form):
 
     def clean_user_id(self) -> str:
         try:
-            return shoppers.normalise(self.cleaned_data["user_id"])
+            return shoppers.find(self.cleaned_data["user_id"])
         except shoppers.InvalidShopper:
             raise forms.ValidationError(words.sentence("invalid_request")) from None
 

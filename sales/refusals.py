@@ -3,8 +3,11 @@
 import math
 from functools import lru_cache
 
-from django.http import HttpRequest, HttpResponse
+from django.conf import settings
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import translation
 from django.utils.translation import gettext
 from django.utils.translation import gettext_noop as _
@@ -12,6 +15,7 @@ from django.utils.translation import gettext_noop as _
 from flashsale.tracing import request_id
 from sales import endpoints, formats, languages, ratelimits, words
 from sales.headers import OF_PAGES
+from sales.origins import is_foreign
 from sales.outcomes import HTTP_STATUS, challenge, retry_after
 from sales.ratelimits import Quota
 
@@ -95,6 +99,16 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Refuse the form. If another tab has signed this browser in or out since, redirect to where it was to lead."""
+    has_token = (
+        settings.CSRF_COOKIE_NAME in request.COOKIES
+        and "csrfmiddlewaretoken" in request.POST
+        and not is_foreign(request)
+    )
+    if has_token and request.path in (reverse("admin:login"), reverse("admin:logout")):
+        is_signed_in = admin.site.has_permission(request)
+        if is_signed_in == (request.path == reverse("admin:login")):
+            return HttpResponseRedirect(reverse("admin:index" if is_signed_in else "admin:login"))
     message = _("The form was too old, or cookies are blocked. Reload the page, allow cookies here, and try again.")
     return refusal(request, "forbidden", message)
 

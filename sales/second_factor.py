@@ -19,6 +19,8 @@ from django_otp import verify_token
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from sales import codes
+
 # Views ask only for who has signed in, which the type of a request's user does not tell.
 Person = AbstractBaseUser | AnonymousUser
 
@@ -70,19 +72,19 @@ def secret_of(device: Any) -> str:
 
 def turn_on(user: Person, code: str) -> tuple[Any, list[str]]:
     """Ask for codes from now on, and return the device and the backup codes. Raises Wrong for a wrong first code."""
-    device = _check(user, waiting(user), _plain(code), WRONG_AT_FIRST)
+    device = _check(user, waiting(user), codes.digits(code), WRONG_AT_FIRST)
     with transaction.atomic():
         if not TOTPDevice.objects.filter(pk=device.pk).update(confirmed=True):  # begun anew meanwhile
             raise Wrong(WRONG_AT_FIRST)
-        codes = _new_backup_codes(user)
+        backup_codes = _new_backup_codes(user)
         note(user, user, "Turned the second factor on.")
     device.confirmed = True
-    return device, codes
+    return device, backup_codes
 
 
 def check(user: Person, code: str) -> Any:
     """Return the device that the code is of, which takes it no second time. Raises Wrong."""
-    plain = _plain(code)
+    plain = codes.letters_and_digits(code)
     if not plain:
         raise Wrong("This account has a second factor: type the code that your app shows, too, or a backup code.")
     # Each is tried with its own kind of code alone, so that wrong ones of the app do not lock the backup codes.
@@ -118,9 +120,9 @@ def note(user: Person, by: Person, words: str) -> None:
 def _new_backup_codes(user: Person) -> list[str]:
     device, _ = StaticDevice.objects.get_or_create(user=user, defaults={"name": "backup codes"})
     device.token_set.all().delete()
-    codes = [b32encode(secrets.token_bytes(BACKUP_CODE_BYTES)).decode().lower() for _ in range(BACKUP_CODES)]
-    StaticToken.objects.bulk_create(StaticToken(device=device, token=_digest(code)) for code in codes)
-    return [_grouped(code, "-") for code in codes]
+    made = [b32encode(secrets.token_bytes(BACKUP_CODE_BYTES)).decode().lower() for _ in range(BACKUP_CODES)]
+    StaticToken.objects.bulk_create(StaticToken(device=device, token=_digest(code)) for code in made)
+    return [_grouped(code, "-") for code in made]
 
 
 def _check(user: Person, device: Any, token: str, wrong: str = WRONG) -> Any:
@@ -141,11 +143,6 @@ def _check(user: Person, device: Any, token: str, wrong: str = WRONG) -> Any:
 
 def _grouped(text: str, separator: str) -> str:
     return separator.join(text[start : start + 4] for start in range(0, len(text), 4))
-
-
-def _plain(code: str) -> str:
-    """Return the code without what makes it easy to read."""
-    return "".join(code.lower().replace("-", "").split())
 
 
 def _digest(code: str) -> str:

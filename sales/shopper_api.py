@@ -5,14 +5,13 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-import orjson
 from django.http import HttpRequest, HttpResponse
 from django.utils import translation
 from django.views.decorators.csrf import csrf_exempt
 
 from sales import email_codes, formats, mails, shoppers, store, tokens
 from sales.clock import iso
-from sales.endpoints import JSON, Refused, answer, plain, refusal
+from sales.endpoints import JSON, Refused, answer, plain, read_json, refusal
 from sales.formlimits import code_wait_seconds, redeem_wait_seconds
 from sales.origins import is_foreign
 
@@ -84,11 +83,7 @@ def _body(request: HttpRequest, wanted: str) -> dict[str, Any]:
         raise Refused("unsupported_media_type")
     if is_foreign(request):
         raise Refused("forbidden")
-    try:
-        body = orjson.loads(request.body)
-    except orjson.JSONDecodeError:
-        body = None
-    if not isinstance(body, dict):
+    if (body := read_json(request.body)) is None:
         raise Refused("invalid_request", wanted)
     return body
 

@@ -39,11 +39,11 @@ class Address(forms.Form):
     """An e-mail address, and the sale that the shopper came from."""
 
     email = forms.CharField(required=False, strip=False)
-    sale = forms.SlugField(required=False)
+    sale = forms.SlugField(required=False, max_length=50)
 
     def clean_email(self) -> str:
         try:
-            return email_codes.read_address(self.cleaned_data["email"])
+            return email_codes.read_address(shoppers.bare(self.cleaned_data["email"]))
         except email_codes.NotAnAddress as error:
             raise forms.ValidationError(gettext(str(error))) from None
         except shoppers.InvalidShopper:
@@ -129,7 +129,7 @@ def _page(request: HttpRequest, form: Address, *, status: int = 200, asks_code: 
         "form": form,
         "slug": _slug(form),
         "asks_code": asks_code,
-        "is_linked": len(str(form["code"].value() or "")) > email_codes.DIGITS + 1 if asks_code else False,
+        "is_linked": asks_code and email_codes.is_linked(str(form["code"].value() or "")),
         "named": named,
         "is_for_another": bool(named and named.sale and named.sale.slug != (_slug(form) or named.sale.slug)),
         "valid_until": formats.moment(named.expires_at * 1000) if named else None,

@@ -213,7 +213,7 @@ MUTANTS = {
         "tests/test_cancelling.py",
     ),
     "an export holds formulas": Mutant(
-        (("sales/desk/exports.py", "if cell.startswith(_FORMULA_STARTS) else cell", "if False else cell"),),
+        (("sales/csv_lines.py", """return f"'{cell}" if _FORMULA.match(cell) else cell""", "return cell"),),
         "tests/test_order_admin.py",
     ),
     "entries are acknowledged before the commit": Mutant(
@@ -343,11 +343,27 @@ MUTANTS = {
         (
             (
                 "sales/shoppers.py",
-                "found: _folded(found[0]), domain.replace",
-                "found: found[0], _folded(domain).replace",
+                "_folded(domain.translate(_KEPT)).translate(_AS_KEPT)",
+                "_folded(domain)",
             ),
         ),
         "tests/test_shoppers.py",
+    ),
+    "runs of marks are not measured": Mutant(
+        (("sales/shoppers.py", "    if _MARKS in are_marks:", "    if False:"),), "tests/test_dear_names.py"
+    ),
+    "a clock that was set back limits for an hour": Mutant(
+        ((PURCHASE, " or ahead_us > most_ahead_us then", " then"),), "tests/test_shopper_limit.py"
+    ),
+    "strangers use up the mails of a mailbox": Mutant(
+        (
+            (
+                "sales/formlimits.py",
+                "return min(wait, email_codes.begin_mail(address, is_last=bool(wait)))",
+                "return wait",
+            ),
+        ),
+        "tests/test_formlimits.py",
     ),
     "the same dead code is sent again": Mutant(
         (("sales/lua/renew_codes.lua", "redis.call('HSET', KEYS[1], 'typed', ARGV[1], 'tries', 0)", ""),),

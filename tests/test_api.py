@@ -496,3 +496,16 @@ def test_order_ids_carry_the_time_of_the_purchase(http: httpx.Client, open_sale:
     from sales.clock import iso
 
     assert body["purchaseTime"] == iso(purchases.purchased_ms(body["orderId"]))
+
+
+def test_json_with_a_byte_order_mark_is_taken(http: httpx.Client, open_sale: Sale):
+    headers = {"Content-Type": "application/json"}
+    bom = b"\xef\xbb\xbf"
+
+    bought = http.post("/api/sale/purchase", content=bom + b'{"userId": "ada"}', headers=headers)
+    asked = http.post("/api/shopper/code", content=bom + b'{"email": "ada@example.com"}', headers=headers)
+    twice = http.post("/api/sale/purchase", content=bom * 2 + b'{"userId": "bob"}', headers=headers)
+
+    assert (bought.status_code, bought.json()["code"]) == (200, "purchased")
+    assert (asked.status_code, asked.json()["code"]) == (202, "code_sent")
+    assert_refused(twice, 400, "invalid_request")

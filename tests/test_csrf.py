@@ -1,5 +1,6 @@
 """Other sites can make a browser send a form with our cookies: no address acts on it."""
 
+import re
 from collections.abc import Iterator
 
 import httpx
@@ -7,6 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
+from pytest_django import Settings
 
 from flashsale.urls import LANE
 from sales import store
@@ -130,3 +132,54 @@ def test_the_lane_takes_nothing_from_elsewhere(server: WebServer, open_sale: Sal
 
     assert response.status_code == 403
     assert store.client().hlen(store.key(open_sale.id, "purchases")) == 0
+
+
+def log_in_form(client: Client) -> dict[str, str]:
+    page = client.get("/admin/login/").content.decode()
+    found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+    assert found, page
+    return {"csrfmiddlewaretoken": found[1], "username": "olga", "password": PASSWORD}
+
+
+PASSWORD = "a long word for tests"
+
+
+@pytest.fixture
+def tabs(db: None, static_files: None, settings: Settings) -> tuple[Client, dict[str, str]]:
+    """A browser with the log-in form in two tabs, of which the first has been sent; and the second's."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    User.objects.create_superuser("olga", password=PASSWORD)
+    client = Client(enforce_csrf_checks=True)
+    first, second = log_in_form(client), log_in_form(client)
+    assert client.post("/admin/login/", first).status_code == 302
+    return client, second
+
+
+def test_the_log_in_of_a_second_tab_leads_to_the_desk(tabs: tuple[Client, dict[str, str]]):
+    client, second = tabs
+
+    answer = client.post("/admin/login/", second)
+
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/")
+    assert client.get(answer["Location"]).status_code == 200
+
+
+def test_the_log_out_of_a_second_tab_leads_to_the_log_in(tabs: tuple[Client, dict[str, str]]):
+    client, stale = tabs
+    client.cookies.pop("sessionid")
+
+    answer = client.post("/admin/logout/", {"csrfmiddlewaretoken": stale["csrfmiddlewaretoken"]})
+
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/login/")
+
+
+def test_a_stale_form_signs_nobody_out_or_in(tabs: tuple[Client, dict[str, str]]):
+    client, stale = tabs
+
+    log_out = client.post("/admin/logout/", {"csrfmiddlewaretoken": stale["csrfmiddlewaretoken"]})
+    still_in = client.get("/admin/").status_code
+    client.cookies.pop("sessionid")
+    log_in = client.post("/admin/login/", stale)
+
+    assert (log_out.status_code, still_in, log_in.status_code) == (403, 200, 403)
+    assert client.get("/admin/").status_code == 302

@@ -44,6 +44,11 @@ def test_another_spelling_of_the_name_leads_there_too(client: Client, bought: st
     assert find(client, " ＡDA@Example.com ")["Location"] == bought
 
 
+@pytest.mark.parametrize("typed", ["Ada Lovelace <Ada@example.com>", "mailto:ada@example.com"])
+def test_a_name_that_is_pasted_from_a_mail_leads_there_too(client: Client, bought: str, typed: str):
+    assert find(client, typed)["Location"] == bought
+
+
 def test_an_order_that_only_sql_has_is_found(client: Client, open_sale: Sale, bought: str):
     while not Order.objects.exists():
         orders.run_once(orders.consumer_name())

@@ -9,6 +9,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from flashsale.rates import Rate
+from sales import store
 from sales.desk import signin
 from sales.models import Sale
 from tests.test_shopper_pages import codes_of
@@ -193,3 +194,119 @@ def test_who_has_given_too_many_codes_is_told_for_how_many_minutes_to_wait(clien
     assert script.json()["message"].endswith(f"Try again in {in_english} {minutes}.")  # messages stay English
     assert page.status_code == 429
     assert f"Versuchen Sie es in {in_german} {minuten} noch einmal." in page.content.decode()
+
+
+def pass_a_quarter_of_an_hour() -> None:
+    """Let Redis forget what it keeps as long as codes are valid."""
+    for prefix in (store.CODES, store.CODE_MAILS):
+        for key in store.client().keys(f"{prefix}*"):
+            store.client().delete(key)
+
+
+def wish(client: Client, email: str) -> int:
+    return client.post("/api/shopper/code", {"email": email}, JSON).status_code
+
+
+def test_strangers_do_not_keep_the_owner_of_a_mailbox_from_a_code(client: Client, db: None, settings: Settings):
+    settings.ADDRESS_RATE = None
+    by_strangers = [ask_for_a_code(client, 1) for _ in range(6)]
+    pass_a_quarter_of_an_hour()
+
+    by_the_owner = [ask_for_a_code(client, 1) for _ in range(3)]
+
+    assert by_strangers == [202] * 5 + [429]
+    assert by_the_owner == [202, 429, 429]
+
+
+def test_used_up_tries_make_no_code_invalid(client: Client, db: None, settings: Settings):
+    settings.ADDRESS_RATE = None
+    for _ in range(5):
+        ask_for_a_code(client, 1)
+        for _ in range(5):
+            give_a_code(client, 1)
+
+    assert ask_for_a_code(client, 1) == 429
+    assert store.client().keys(f"{store.CODES}*"), "the link is still valid"
+
+
+def test_a_code_that_was_given_leaves_its_owner_another_mail(client: Client, db: None, settings: Settings):
+    settings.ADDRESS_RATE = None
+    while ask_for_a_code(client, 1) == 202:
+        pass
+    body = {"email": "ada1@example.com", "code": codes_of("ada1@example.com").typed}
+    given = client.post("/api/shopper/token", body, JSON).status_code
+
+    assert (given, [ask_for_a_code(client, 1) for _ in range(2)]) == (200, [202, 429])
+
+
+def test_other_spellings_of_a_mailbox_do_not_take_its_owners_mail(client: Client, db: None, settings: Settings):
+    settings.ADDRESS_RATE = None
+    for _ in range(6):
+        wish(client, "ada@example.com")
+    pass_a_quarter_of_an_hour()
+
+    others = [wish(client, f"ada+{number}@example.com") for number in range(3)]
+    owner = [wish(client, "ada@example.com") for _ in range(2)]
+
+    assert (others, owner) == ([202, 429, 429], [202, 429])
+
+
+def test_the_limit_of_an_address_holds_also_while_no_code_is_valid(client: Client, db: None, settings: Settings):
+    settings.ADDRESS_RATE = Rate(100, 1)
+    for _ in range(11):
+        ask_for_a_code(client, 1)
+    pass_a_quarter_of_an_hour()
+
+    assert ask_for_a_code(client, 1) == 429
+
+
+def test_a_mail_that_did_not_go_out_is_none(client: Client, db: None, settings: Settings):
+    settings.ADDRESS_RATE = None
+    for _ in range(6):
+        ask_for_a_code(client, 1)
+    pass_a_quarter_of_an_hour()
+    backend, settings.EMAIL_BACKEND = settings.EMAIL_BACKEND, "django.core.mail.backends.dummy.EmailBackend"
+
+    unsent = ask_for_a_code(client, 1)
+    settings.EMAIL_BACKEND = backend
+
+    assert (unsent, ask_for_a_code(client, 1)) == (503, 202)
+
+
+def test_a_clock_of_redis_that_was_set_back_keeps_nobody_from_a_code(client: Client, db: None, settings: Settings):
+    settings.ADDRESS_RATE = None
+    for _ in range(6):
+        ask_for_a_code(client, 1)
+    [key] = store.client().keys(f"{store.CODE_MAILS}*")
+    store.client().expire(key, 3600 + 900)
+
+    assert [ask_for_a_code(client, 1) for _ in range(2)] == [202, 429]
+
+
+def test_how_long_to_wait_is_until_the_code_is_invalid(client: Client, db: None, settings: Settings):
+    settings.ADDRESS_RATE = None
+    for _ in range(5):
+        ask_for_a_code(client, 1)
+
+    refused = client.post("/api/shopper/code", {"email": "ada1@example.com"}, JSON)
+
+    assert 0 < int(refused["Retry-After"]) <= 900
+
+
+@pytest.mark.parametrize("name", ["a" + "\u0301\u0316" * 1_200, "\ufdfa" * 2_000, "x" * 7_000])
+def test_a_user_name_is_measured_before_it_is_normalised(
+    client: Client, db: None, settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    settings.ADDRESS_RATE = None
+    normalised: list[int] = []
+
+    def normalize(form: str, text: str) -> str:
+        normalised.append(len(text))
+        return text
+
+    monkeypatch.setattr(signin.unicodedata, "normalize", normalize)
+    answers = [give_password(client, username) for username in (name, "x" * 150)]
+
+    assert answers == [200, 200]
+    assert normalised
+    assert max(normalised) == 150

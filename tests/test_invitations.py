@@ -35,7 +35,7 @@ def test_shoppers_are_added_once(sale: Sale):
     first = invitations.add(sale, ["ada", "bob", "ada"])
     second = invitations.add(sale, ["bob", "cyd"])
 
-    assert (first, second) == (Written(2, 1, 0, 2), Written(1, 1, 2, 3))
+    assert (first, second) == (Written(2, 0, 1, 0, 2), Written(1, 1, 0, 2, 3))
     assert listed(sale) == ["ada", "bob", "cyd"]
 
 
@@ -45,7 +45,7 @@ def test_a_list_takes_the_place_of_another(sale: Sale):
     written = invitations.replace(sale, ["bob", "cyd", "dan"])
     invitations.tidy(sale)
 
-    assert written == Written(3, 0, 2, 3)
+    assert written == Written(3, 0, 0, 2, 3)
     assert listed(sale) == ["bob", "cyd", "dan"]
     assert Invitation.objects.count() == 3
 
@@ -147,7 +147,7 @@ def test_an_addition_that_broke_off_is_mended_by_repeating_it(sale: Sale):
     written = invitations.add(sale, map(str, range(4)))
     invited_mirror.mirror(sale)
 
-    assert written == Written(2, 2, 2, 4)
+    assert written == Written(2, 2, 0, 2, 4)
     assert invited_mirror.look(sale).members == 4
 
 
@@ -220,3 +220,24 @@ def test_the_command_names_bad_lines_and_changes_nothing(sale: Sale, tmp_path: P
         call_command("import_invitations", sale.slug, str(tmp_path / "nothing.csv"))
 
     assert listed(sale) == []
+
+
+def test_the_command_says_who_stood_in_the_file_twice(sale: Sale, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    invitations.add(sale, ["bob@example.com"])
+    (tmp_path / "list.csv").write_text("ada@example.com\nADA@example.com\nbob@example.com\nbob@example.com\n")
+
+    call_command("import_invitations", sale.slug, str(tmp_path / "list.csv"))
+
+    told = "1 added, 1 were on the list already, 2 stood in the file more than once; 2 are invited."
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("short_pages")
+def test_a_name_repeated_pages_later_is_no_known_one(sale: Sale):
+    names = [f"{number}" for number in range(20)]
+
+    added = invitations.add(sale, [*names, *names])
+    replaced = invitations.replace(sale, [*names, *names])
+
+    assert (added.added, added.known, added.repeated) == (20, 0, 20)
+    assert (replaced.added, replaced.known, replaced.repeated) == (20, 0, 20)

@@ -9,8 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from sales import store
-from sales.desk import exports
+from sales import csv_lines, shoppers, store
 from sales.models import Order, Quarantine, Sale
 from tests.conftest import MakeSale
 
@@ -58,6 +57,30 @@ def test_an_order_is_found_by_shopper_and_by_number(viewer: Client, open_sale: S
     assert "shopper-1@example.com" in by_shopper
     assert "shopper-2@example.com" not in by_shopper
     assert "shopper-2@example.com" in by_number
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        *("Ada@Bücher.example", "ada@xn--bcher-kva.example", " ADA@BU\u0308CHER.EXAMPLE ", "ａｄａ", "@Bücher.example"),
+        *("Ada Lovelace <Ada@Bücher.example>", '"Lovelace, Ada" <ada@bücher.example>', "mailto:ada@bücher.example"),
+    ],
+)
+def test_a_search_spells_the_shopper_as_orders_do(viewer: Client, open_sale: Sale, term: str):
+    add_orders(open_sale, 1)
+    Order.objects.create(
+        sale=open_sale,
+        order_id="1771070500000-0",
+        user_id=shoppers.normalise("Ada@Bücher.example"),
+        purchased_at=NOON,
+        remaining_stock=5,
+    )
+
+    page, export = viewer.get(LIST, {"q": term}).content.decode(), rows(viewer.get(EXPORT, {"q": term}))
+
+    assert "ada@xn--bcher-kva.example" in page
+    assert "shopper-0@" not in page
+    assert [row[3] for row in export[1:]] == ["ada@xn--bcher-kva.example"]
 
 
 def test_orders_are_filtered_by_sale_and_by_day(viewer: Client, make_sale: MakeSale):
@@ -133,12 +156,12 @@ def test_a_filter_that_makes_no_sense_leads_back_to_the_list(viewer: Client):
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_a_cell_is_never_a_formula(start: str):
-    assert exports.harmless(f"{start}1+1") == f"'{start}1+1"
+    assert csv_lines.harmless(f"{start}1+1") == f"'{start}1+1"
 
 
 @pytest.mark.parametrize("cell", ["ada@example.com", "", "1771070400000-0", "a=b"])
 def test_other_cells_stay_as_they_are(cell: str):
-    assert exports.harmless(cell) == cell
+    assert csv_lines.harmless(cell) == cell
 
 
 def test_many_orders_take_the_memory_of_a_page(viewer: Client, make_sale: MakeSale):

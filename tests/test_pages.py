@@ -216,3 +216,22 @@ def test_what_browsers_and_crawlers_ask_for_by_name(http: httpx.Client):
 
     assert (icon.status_code, icon.content[:4]) == (200, b"\0\0\1\0")
     assert "Disallow: /admin/" in robots.text
+
+
+def test_a_slug_in_capitals_leads_to_the_sale(http: httpx.Client, open_sale: Sale):
+    page = http.get("/sales/LIMITED-Edition-Widget/?utm_source=print")
+    without_slash = http.get("/sales/LIMITED-Edition-Widget", follow_redirects=True)
+    bought = http.post("/sales/LIMITED-Edition-Widget/", data={"userId": "ada"}, follow_redirects=True)
+
+    assert (page.status_code, page.headers["location"]) == (308, "/sales/limited-edition-widget/?utm_source=print")
+    assert page.headers["cache-control"] == "no-store"
+    assert without_slash.url.path == "/sales/limited-edition-widget/"
+    assert bought.url.path.startswith("/receipts/")
+
+
+def test_capitals_lead_to_no_sale_that_is_not_there(http: httpx.Client, make_sale: MakeSale):
+    make_sale(name="Old", slug="OLD")
+
+    assert http.get("/sales/NOWHERE/").status_code == 404
+    assert http.get("/sales/OLD/").status_code == 200
+    assert http.get("/api/sales/LIMITED-EDITION-WIDGET/status").status_code == 404

@@ -540,3 +540,18 @@ def test_nobody_is_kept_out_at_any_step(own_visitor: Visitor, scheme: str):
     look("This account has a second factor")
 
     assert found == {sentence: [] for sentence in found}
+
+
+@pytest.mark.parametrize("spell", ["{0} {1}.", "{0}-{1}", "“{0}{1}”"])
+def test_codes_are_taken_however_they_are_typed(protected: tuple[User, list[str]], spell: str):
+    olga, backup_codes = protected
+    of_the_app, of_paper = next_code(olga), backup_codes[0]
+
+    assert second_factor.check(olga, spell.format(of_the_app[:3], of_the_app[3:]))
+    assert second_factor.check(olga, spell.format(of_paper[:8].upper(), of_paper[8:].upper()))
+
+
+def test_a_code_in_digits_of_another_script_is_taken(protected: tuple[User, list[str]]):
+    olga, _ = protected
+
+    assert second_factor.check(olga, next_code(olga).translate(str.maketrans("0123456789", "０１２３４５６７８９")))

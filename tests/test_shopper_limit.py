@@ -117,6 +117,21 @@ def test_the_edge_is_exact_to_the_microsecond(open_sale: Sale, settings: Setting
     assert beyond.ahead_us == edge_us + 1, "a refused attempt costs nothing"
 
 
+@pytest.mark.parametrize("rate", RATES, ids=str)
+def test_a_clock_that_was_set_back_limits_nobody(open_sale: Sale, settings: Settings, rate: Rate):
+    settings.USER_RATE = rate
+    furthest_us = rate.limit * (rate.period_seconds * SECOND_US // rate.limit)
+
+    of_the_limit = decide_at_once(open_sale, furthest_us)
+    of_another_hour = decide_at_once(open_sale, 7200 * SECOND_US, attempts=rate.limit + 1)
+    just_beyond = decide_at_once(open_sale, furthest_us + 1)
+
+    assert of_the_limit.decisions[0].is_limited
+    assert [decision.is_limited for decision in of_another_hour.decisions] == [False] * rate.limit + [True]
+    assert of_another_hour.ahead_us == furthest_us
+    assert not just_beyond.decisions[0].is_limited
+
+
 @pytest.mark.parametrize("early_us", [1, 999, 1000, 1001, 333_333, 999_999, 3_333_332])
 def test_the_wait_is_what_must_pass_and_no_millisecond_less(open_sale: Sale, settings: Settings, early_us: int):
     settings.USER_RATE = Rate(3, 10)

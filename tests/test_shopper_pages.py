@@ -148,6 +148,20 @@ def test_what_is_no_address_is_told_so_and_stays_in_the_form(http: httpx.Client,
     assert "This is not an e-mail address. Write it like ada@example.com." in refused.text
 
 
+@pytest.mark.parametrize("typed", ["{}-{}", "{} {}.", "Your code: {} {}", "\u200b{}\u00a0{}"])
+def test_a_code_is_taken_however_it_is_typed(http: httpx.Client, typed: str):
+    ask(http, "Ada <ada@example.com>")
+    code = codes_of(ADA).typed
+
+    assert give(http, typed.format(code[:4], code[4:])).status_code == 303
+
+
+def test_a_code_in_digits_of_another_script_is_taken(http: httpx.Client):
+    ask(http)
+
+    assert give(http, codes_of(ADA).typed.translate(str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩"))).status_code == 303
+
+
 @pytest.mark.parametrize("sale", ["../../evil", "https://evil.example/", "a b", "\x00", "ä"])
 def test_no_form_leads_anywhere_but_to_a_sale(http: httpx.Client, sale: str):
     shown = http.get("/shopper/", params={"sale": sale})

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sales.shoppers import LONGEST_USER_ID, InvalidShopper, normalise
+from sales.shoppers import LONGEST_USER_ID, InvalidShopper, bare, find, normalise
 
 
 @pytest.mark.parametrize(
@@ -121,3 +121,19 @@ def test_all_spellings_of_a_domain_are_the_name_that_dns_has(labels: list[str], 
         assert spelling == f"ada@{expected}"
     else:
         assert not (spelling.isascii() and set("ßẞς") & set(domain)), "it has become another's domain"
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        *("ada@example.com", " Ada@Example.com\n", "Ada <ada@example.com>", '"Lovelace, Ada" <ADA@example.com> '),
+        *("<ada@example.com>", "mailto:ada@example.com", "MAILTO:Ada@example.com", "Ada <mailto:ada@example.com>"),
+    ],
+)
+def test_who_is_looked_for_by_what_is_pasted(pasted: str):
+    assert find(pasted) == "ada@example.com"
+
+
+@pytest.mark.parametrize("text", ["ada", "Ada <3", "<i>ada", "ada>", "a <b> c", "x" * 2_000 + " <ada@example.com>"])
+def test_another_text_is_no_address_with_a_name(text: str):
+    assert bare(text) == text

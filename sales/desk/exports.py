@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from sales import csv_lines
 from sales.clock import iso, to_ms
 from sales.models import Order
 from sales.paging import PAGE, pages
@@ -22,8 +23,6 @@ COLUMNS = {
     "remaining_stock": "remaining_stock",
     "cancelled_at": "cancelled_at",
 }
-# What makes a spreadsheet read a cell as a formula: https://owasp.org/www-community/attacks/CSV_Injection
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def lines(orders: QuerySet[Order]) -> Iterator[str]:
@@ -33,18 +32,13 @@ def lines(orders: QuerySet[Order]) -> Iterator[str]:
         yield text([tuple(map(cell, order)) for order in page])
 
 
-def harmless(cell: str) -> str:
-    """Return the cell with an apostrophe before what a spreadsheet would run as a formula."""
-    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
-
-
 def cell(value: Any) -> Any:
     """Return a value as a CSV file has it: times in UTC, and no text that a spreadsheet would run."""
     if value is None:
         return ""
     if isinstance(value, datetime):
         return iso(to_ms(value))
-    return harmless(value) if isinstance(value, str) else value
+    return csv_lines.harmless(value) if isinstance(value, str) else value
 
 
 def text(rows: Iterable[tuple[Any, ...]]) -> str:

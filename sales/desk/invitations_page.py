@@ -54,7 +54,7 @@ class WhoForm(forms.Form):
 
     def clean_who(self) -> str:
         try:
-            return shoppers.normalise(self.cleaned_data["who"])
+            return shoppers.find(self.cleaned_data["who"])
         except shoppers.InvalidShopper as error:
             raise forms.ValidationError(str(error)) from None
 

@@ -16,10 +16,11 @@ from django.utils.html import format_html
 from sales import cancelling, states, store
 from sales.clock import beside_utc
 from sales.desk import confirmations, exports
+from sales.desk.searching import PersonSearch, Searched
 from sales.models import Order, Quarantine
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+class ReadOnlyAdmin(Searched):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
@@ -44,7 +45,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(Order)
-class OrderAdmin(ReadOnlyAdmin):
+class OrderAdmin(PersonSearch, ReadOnlyAdmin):
     list_display = ("order_id", "state", "user_id", "sale", "purchased")
     list_filter = ("sale", StateFilter)
     list_select_related = ("sale",)

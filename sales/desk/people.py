@@ -17,12 +17,13 @@ from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from sales import second_factor
+from sales.desk.searching import Searched
 
 # The devices' pages show secrets. People see their own where they set it up, and nobody another's.
 admin.site.unregister((TOTPDevice, StaticDevice, User, Group))
 
 
-class Ticked(admin.ModelAdmin):
+class Ticked(Searched):
     """Many of many are ticked: Django's two boxes to move things between cannot be read by everybody."""
 
     filter_horizontal = ()

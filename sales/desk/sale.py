@@ -20,11 +20,12 @@ from sales.desk.live_page import LiveAdmin
 from sales.desk.partner_page import PartnerAdmin
 from sales.desk.preflight_page import PreflightAdmin
 from sales.desk.sale_form import SaleForm
+from sales.desk.searching import Searched
 from sales.models import Sale
 
 
 @admin.register(Sale)
-class SaleAdmin(LiveAdmin, AnalyticsAdmin, InvitationsAdmin, PreflightAdmin, PartnerAdmin):
+class SaleAdmin(LiveAdmin, AnalyticsAdmin, InvitationsAdmin, PreflightAdmin, PartnerAdmin, Searched):
     form = SaleForm
     list_display = ("name", "state", "sold", "remaining", "total_stock", "starts", "ends", "mirror")
     search_fields = ("name", "slug")

@@ -10,6 +10,7 @@ import unicodedata
 
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.auth.models import User
 from django.core import signing
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_noop as _
@@ -26,6 +27,7 @@ LIMITS: formlimits.Limits = {
     "account": ("100/15m", lambda group, request: _account(request)),
 }
 OF_KNOWN_BROWSERS: formlimits.Limits = {"browser": ("5/15m", lambda group, request: _known_browser(request))}
+LONGEST_USERNAME = User._meta.get_field("username").max_length or 0
 COOKIE = "known_browser"
 KNOWN_SECONDS = 180 * 24 * 3600
 
@@ -76,5 +78,7 @@ def _signer(request: HttpRequest) -> signing.TimestampSigner:
 
 
 def _account(request: HttpRequest) -> str:
-    """Return the user name in one spelling; Django's log-in strips and NFKC-normalises it, too."""
-    return unicodedata.normalize("NFKC", request.POST.get("username", "")).strip().casefold()
+    """Return the user name in one spelling; Django's log-in strips and NFKC-normalises it, too. "" where it is longer
+    than any: to normalise it might be dear, and nobody is signed in."""
+    username = request.POST.get("username", "").strip()
+    return unicodedata.normalize("NFKC", username).casefold() if len(username) <= LONGEST_USERNAME else ""

@@ -72,17 +72,19 @@ end
 -- The generic cell rate algorithm (ITU-T I.371, annex A; ATM Forum, Traffic Management 4.0; for requests as here:
 -- Brandur Leach, brandur.org/rate-limiting). An attempt takes one step of a shopper's time, and the theoretical arrival
 -- time of the next may be ahead of now by as many steps as the limit has. First attempts, by far the most, end alike.
+-- One that is further ahead is of a clock that was set back, and counts as none.
 -- Kept out of the append-only file and replicas: it is worth less than the fsync that a refusal would then cost.
 local wait_ms, attempts_left, more_in_seconds, arrivals = {}, {}, {}, {}
 local limit, floor, ceil, call = tonumber(ARGV[3]), math.floor, math.ceil, redis.call
 local step_us = math.max(1, floor(ARGV[4] / limit))
+local most_ahead_us = limit * step_us
 local first_arrival, first_ms = string.format('%.0f', now_us + step_us), ceil(step_us / 1000)
 local arrivals_then = KEYS[9] and call('MGET', unpack(KEYS, 9)) or {}
 redis.set_repl(redis.REPL_NONE)
 for i, arrival_then in ipairs(arrivals_then) do
   local key = KEYS[8 + i]
   local ahead_us = (arrivals[key] or tonumber(arrival_then or 0)) - now_us
-  if ahead_us <= 0 then
+  if ahead_us <= 0 or ahead_us > most_ahead_us then
     arrivals[key] = now_us + step_us
     call('SET', key, first_arrival, 'PX', first_ms)
     attempts_left[i], more_in_seconds[i] = limit - 1, ceil(step_us / 1000000)

@@ -38,7 +38,7 @@ class Command(BaseCommand):
         if not 1 <= minutes <= MOST_MINUTES:
             raise CommandError(f"--minutes {minutes}: choose 1 to {MOST_MINUTES} minutes.")
         try:
-            shoppers.normalise(user_id)
+            user_id = shoppers.find(user_id)
         except shoppers.InvalidShopper as error:
             raise CommandError(f"This token would name nobody. {error}") from None
         token = tokens.vouch(user_id, sale.id, sale.key_number, seconds=minutes * 60)

@@ -18,7 +18,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, user_id: str, **options: Any) -> None:
         try:
-            shopper = shoppers.normalise(user_id)
+            shopper = shoppers.find(user_id)
         except shoppers.InvalidShopper as error:
             raise CommandError(str(error)) from None
         for secret_key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
