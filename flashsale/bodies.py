@@ -1,18 +1,24 @@
-"""The bodies of requests, read whole before a view is called: no view and no thread waits for a slow client."""
+"""The bodies of requests, read whole before a view is called: no view and no thread waits for a slow client.
+
+What a worker holds of them is bounded in all. When there is no room for more, the body goes that has been unfinished
+for longest: that is the one of who keeps bodies back to fill the memory. A shopper's comes whole, in one packet, and
+small ones of those are not even counted.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flashsale.exchange import Exchange
-from sales import refusals
+from flashsale.lane_request import LaneRequest
+
+if TYPE_CHECKING:
+    from flashsale.exchange import Exchange
 
 LARGEST_BYTES = 8 * 1024
 WITHIN_SECONDS = 5
-# Where operators upload pictures.
-DESK_PREFIX = "/admin/"
-LARGEST_DESK_BYTES = 10 * 1024 * 1024
-DESK_WITHIN_SECONDS = 30
+MOST_BYTES = 32 * 1024 * 1024
+# One that comes whole and is no larger takes less than its head does.
+SMALL_BYTES = 1024
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -26,33 +32,106 @@ class ClientGone(Exception):
     """The client left before its request was whole: nothing may be decided."""
 
 
-async def take(path: str, exchange: Exchange | None, receive: Receive) -> bytes:
-    """Return the whole body of a request to this path. Raises BodyTooLarge as soon as it is, TimeoutError, ClientGone.
+class NoRoom(Exception):
+    """This worker holds as many bodies as it may. The message, if any, says it in words of its own."""
+
+    wait_seconds = 1
+
+
+class Held:
+    """What is held of one body."""
+
+    total_bytes = 0
+    _unfinished: "dict[Held, asyncio.Timeout]" = {}
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.is_given_up = False
+
+    def __enter__(self) -> "Held":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def begin(self, limit: asyncio.Timeout) -> None:
+        """Be given up, by way of `limit`, if there is no room for the others."""
+        Held._unfinished[self] = limit
+
+    def finish(self) -> None:
+        Held._unfinished.pop(self, None)
+
+    def grow(self, count: int) -> None:
+        """Count more bytes. Raises NoRoom."""
+        while Held.total_bytes + count > MOST_BYTES:
+            oldest = next(iter(Held._unfinished), self)
+            if oldest is self:
+                raise NoRoom
+            oldest._give_up()
+        self.bytes += count
+        Held.total_bytes += count
+
+    def release(self) -> None:
+        self.finish()
+        Held.total_bytes -= self.bytes
+        self.bytes = 0
+
+    def _give_up(self) -> None:
+        limit = Held._unfinished.pop(self)
+        self.is_given_up = True
+        if not limit.expired():
+            limit.reschedule(0)
+        self.release()
+
+
+async def take(request: LaneRequest, exchange: "Exchange | None", receive: Receive) -> bytes:
+    """Return the whole body of a request. Raises BodyTooLarge as soon as it is, TimeoutError, ClientGone, NoRoom.
 
     Most often all of it is there already: a timer costs more than the rest of this.
     """
-    if path.startswith(DESK_PREFIX):
-        largest_bytes, within_seconds, words = LARGEST_DESK_BYTES, DESK_WITHIN_SECONDS, refusals.FORM_TOO_LARGE
-    else:
-        largest_bytes, within_seconds, words = LARGEST_BYTES, WITHIN_SECONDS, ""
     body = exchange.take_body() if exchange else None
+    if body is not None and len(body) <= SMALL_BYTES:
+        return body
     if body is None:
-        async with asyncio.timeout(within_seconds):
-            body = await _rest(receive, largest_bytes)
-    if len(body) > largest_bytes:
-        raise BodyTooLarge(words)
+        request.lighten()
+    if exchange is None:  # another server than ours
+        with Held() as held:
+            return await _counted(held, body, receive)
+    exchange.held = Held()
+    return await _counted(exchange.held, body, receive)
+
+
+async def _counted(held: Held, body: bytes | None, receive: Receive) -> bytes:
+    if body is None:
+        return await _rest(held, receive)
+    if len(body) > LARGEST_BYTES:
+        raise BodyTooLarge
+    held.grow(len(body))
     return body
 
 
-async def _rest(receive: Receive, largest_bytes: int) -> bytes:
+async def _rest(held: Held, receive: Receive) -> bytes:
     """Return the body as it comes in, at the latest when it is too large."""
     body, is_whole = bytearray(), False
-    while not is_whole and len(body) <= largest_bytes:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        body += message.get("body", b"")
-        is_whole = not message.get("more_body")
+    try:
+        async with asyncio.timeout(WITHIN_SECONDS) as limit:
+            held.begin(limit)
+            while not is_whole:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                piece = message.get("body", b"")
+                if len(body) + len(piece) > LARGEST_BYTES:
+                    raise BodyTooLarge
+                held.grow(len(piece))
+                body += piece
+                is_whole = not message.get("more_body")
+    except TimeoutError:
+        if held.is_given_up:
+            raise NoRoom from None
+        raise
+    finally:
+        held.finish()
     return bytes(body)
 
 

@@ -1,4 +1,4 @@
-"""How connections end when the server stops: no request is lost on them."""
+"""How connections end: when nothing comes, when a head takes too long, and when the server stops."""
 
 import asyncio
 import fcntl
@@ -7,7 +7,7 @@ from itertools import islice
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from flashsale import machine, tracing
+from flashsale import framing, machine, tracing
 
 # When the server stops, idle connections stay open for so long: who is just sending a request on one gets the answer,
 # and with it the word to send the next one elsewhere. Without, a browser or proxy would meet a reset connection, and
@@ -17,6 +17,8 @@ LINGER_SECONDS = 2.0
 MOST_CONNECTIONS = machine.most_connections()
 # To look at all of them for each newcomer would cost more than the newcomer.
 LOOKED_AT = 50
+# All of a head must be here this long after its first packet.
+HEAD_WITHIN_SECONDS = 10.0
 
 
 def _has_unread(transport: asyncio.Transport) -> bool:
@@ -26,17 +28,24 @@ def _has_unread(transport: asyncio.Transport) -> bool:
 
 
 class ClosingProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, but that it closes no connection on which a request may just be coming."""
+    """uvicorn's protocol, but that it closes no connection on which a request may just be coming.
+
+    One timer of each connection, from its start on, sees to those on which nothing comes and to slow heads: a timer per
+    request would cost more.
+    """
 
     # No further request is asked for: the next answer says that the connection closes.
     _is_last = False
     # While nothing of a request is here.
     _idle_since: float | None = None
     _made_at = 0.0
+    # While a head is not whole: the end of its first packet, and 0 in that packet.
+    _head_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._made_at = self._idle_since = self.loop.time()
+        self._look_again(self.timeout_keep_alive)
         if len(self.connections) > MOST_CONNECTIONS:
             self._make_room()
 
@@ -52,6 +61,43 @@ class ClosingProtocol(HttpToolsProtocol):
     def _is_quiet(self) -> bool:
         """Return whether no request is being answered; a part of its head may be here."""
         return not self.cycle or self.cycle.response_complete
+
+    def _refuse(self, refused: framing.Refused) -> None:
+        raise NotImplementedError
+
+    def _bound_head(self) -> None:
+        """Note that a packet has ended within a head, which is not to take long from here on."""
+        if not self._head_since:
+            self._head_since = self.loop.time()
+            self._look_again(HEAD_WITHIN_SECONDS)
+
+    def _look_no_more(self) -> None:
+        super()._unset_keepalive_if_required()
+
+    def _look_again(self, seconds: float) -> None:
+        self._look_no_more()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler, context=tracing.no_request()
+        )
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if it is idle, or its head under way, for as long as it may be; else look again when it
+        could be."""
+        now = self.loop.time()
+        is_head = self._head_since and not self.flow.read_paused  # else we do not read on, and its end may have come
+        if is_head:
+            due = (self._head_since or now) + HEAD_WITHIN_SECONDS
+        else:
+            due = (now if self._idle_since is None else self._idle_since) + self.timeout_keep_alive
+        if due > now:
+            self._look_again(due - now)
+        elif is_head:
+            self._refuse(framing.HeadTooSlow())
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Do nothing: uvicorn calls it at each request."""
 
     def shutdown(self) -> None:
         """Close the connection after the answer that is under way, or that an idle one may still be asked for."""

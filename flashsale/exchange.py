@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from flashsale import uploads
 from sales.headers import OF_DATA, Headers
 
 if TYPE_CHECKING:
+    from flashsale.bodies import Held
     from flashsale.protocol import LaneProtocol
 
 # Where the lane finds it in the ASGI scope.
@@ -34,6 +36,7 @@ class Exchange(RequestResponseCycle):
     expected_content_length = 0
     _is_body_taken = False
     task: asyncio.Task[None]
+    held: "Held | None" = None
 
     def __init__(self, protocol: "LaneProtocol", scope: dict[str, Any], keep_alive: bool):
         self.scope, self.keep_alive = scope, keep_alive  # type: ignore[assignment]
@@ -49,6 +52,11 @@ class Exchange(RequestResponseCycle):
         if (self.body or not self.more_body) and not self._is_body_taken:
             event.set()
         return event
+
+    @cached_property
+    def may_be_large(self) -> bool:
+        """Whether more of the body is to be kept than everybody may send."""
+        return uploads.is_proven(self.scope)  # type: ignore[arg-type]
 
     def tell(self) -> None:
         """Wake up who waits for news."""

@@ -6,8 +6,12 @@ section 11.2). So whatever is not plain is refused, also where the RFC would let
 
 import httptools
 
-LARGEST_HEAD_BYTES = 64 * 1024
+LARGEST_HEAD_BYTES = 16 * 1024
 MOST_HEADERS = 100
+# Of the bytes around a chunked body: sizes and extensions of chunks, trailers. A chunk of some size pays for itself.
+LARGEST_FRAMING_BYTES = 2 * 1024
+# About what Python takes for a request and for each of its fields, beside their bytes.
+_REQUEST_BYTES, _FIELD_BYTES = 1500, 150
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -28,7 +32,20 @@ class Refused(Exception):
 
 class HeadTooLarge(Refused):
     status = 431
-    text = b"The head of this request is too large: at most 100 header fields and 64 KiB are read."
+    text = b"The head of this request is too large: at most 100 header fields and 16 KiB are read."
+
+
+class FramingTooLarge(Refused):
+    text = b"This body comes in too many small chunks. Send it in larger ones, or with a Content-Length."
+
+
+class HeadTooSlow(Refused):
+    status = 408
+    text = b"The head of this request took too long to arrive. Send it again."
+
+
+class TooManyAtOnce(Refused):
+    text = b"Too many requests were sent before the first answer. Wait for answers in between."
 
 
 class UpgradeWithBody(Refused):
@@ -37,15 +54,26 @@ class UpgradeWithBody(Refused):
 
 def refusal(error: httptools.HttpParserError) -> Refused:
     """Return why the parser has stopped: what a callback raised, if it was one of these."""
-    return error.__context__ if isinstance(error.__context__, Refused) else Refused()
+    found = error.__context__
+    # Where it was raised would keep the packet while the answer waits for its turn.
+    return found.with_traceback(None) if isinstance(found, Refused) else Refused()
 
 
 def check_size(target: bytes, headers: Headers) -> None:
     """Raise HeadTooLarge if it is."""
     if len(headers) > MOST_HEADERS:
         raise HeadTooLarge
-    if len(target) + sum(len(name) + len(value) + len(": \r\n") for name, value in headers) > LARGEST_HEAD_BYTES:
+    if _size(target, headers) > LARGEST_HEAD_BYTES:
         raise HeadTooLarge
+
+
+def memory_bytes(target: bytes, headers: Headers) -> int:
+    """Return about how much memory a request takes that waits for its turn."""
+    return _REQUEST_BYTES + _FIELD_BYTES * len(headers) + _size(target, headers)
+
+
+def _size(target: bytes, headers: Headers) -> int:
+    return len(target) + sum(len(name) + len(value) + len(": \r\n") for name, value in headers)
 
 
 def checked_target(version: str, method: bytes, target: bytes, headers: Headers) -> bytes:

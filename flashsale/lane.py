@@ -18,7 +18,7 @@ from django.http import HttpResponse
 from django.urls import Resolver404, URLPattern, resolve
 
 from flashsale import bodies, tracing, uploads
-from flashsale.bodies import BodyTooLarge, ClientGone, Message, Receive
+from flashsale.bodies import BodyTooLarge, ClientGone, Message, NoRoom, Receive
 from flashsale.exchange import EXCHANGE, Exchange
 from flashsale.lane_request import LaneRequest, Scope
 from sales import cors, endpoints, https, metrics, ratelimits, refusals
@@ -28,6 +28,9 @@ from sales.headers import Headers, header_lines
 
 # What has no pattern: files, addresses that are not there, and what is refused before Django sees it.
 OTHER_ROUTE = metrics.route("other")
+
+# Addresses of the lane are short; of Django's pages the query may be as long as a head: what a list is filtered by.
+LONGEST_TARGET_BYTES = 4 * 1024
 
 _WITHOUT_LENGTH = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
@@ -68,18 +71,19 @@ class Lane:
             response = self._refused(request, view, refuse)
             if response or request.method in ("GET", "HEAD"):
                 pass
-            elif not view and await uploads.is_expected(request.path, request.COOKIES):
-                upload = await uploads.take(receive)
+            elif not view and (bound := await uploads.find_bound(scope)):
+                upload = await uploads.take(bound, scope, receive)
             else:
-                request._body = await bodies.take(request.path, exchange, receive)
+                request._body = await bodies.take(request, exchange, receive)
             if not response and view:
                 response = await view(request, **arguments)
         except ClientGone:
             return
         except BodyTooLarge as error:
-            response = refuse(request, "payload_too_large", str(error))
-        except uploads.TooManyUploads:
-            response = refuse(request, "unavailable", refusals.TOO_MANY_UPLOADS, wait_seconds=60)
+            is_desk = request.path.startswith("/admin/")
+            response = refuse(request, "payload_too_large", str(error) or (refusals.SIGN_IN_FIRST if is_desk else ""))
+        except NoRoom as error:
+            response = refuse(request, "unavailable", str(error), wait_seconds=error.wait_seconds)
         except TimeoutError:
             response = refuse(request, "request_timeout")
         except SuspiciousOperation:
@@ -124,6 +128,9 @@ class Lane:
                 self._good_hosts.add(host)
         if getattr(view, "is_limited", True) and (quota := ratelimits.address_refusal(client_address(request.META))):
             return refuse(request, "rate_limited", quota=quota)
+        target_bytes = len(request.scope["raw_path"]) + (len(request.scope["query_string"]) if view else 0)
+        if target_bytes > LONGEST_TARGET_BYTES:
+            return refuse(request, "target_too_long", refusals.TARGET_TOO_LONG)
         return https.refused(request, refuse) if self._is_https else None
 
 

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from django.http import HttpRequest, QueryDict, parse_cookie
-from django.utils.datastructures import MultiValueDict
+from django.http import HttpRequest
 from django.utils.functional import cached_property
 
 Scope = dict[str, Any]
@@ -12,7 +11,8 @@ Scope = dict[str, Any]
 class LaneRequest(HttpRequest):
     """Django's request, made from an ASGI scope without the work that lane views have no use for.
 
-    `HttpRequest.__init__` is not called on purpose: it takes 8 µs, most of it for what is lazy here.
+    `HttpRequest.__init__` is not called on purpose: it takes 8 µs, most of it for what is lazy here. There is no
+    GET, POST or COOKIES: a stranger may send thousands of fields, and a view looks for the one that it needs.
     """
 
     # 0 until Django has answered.
@@ -46,21 +46,9 @@ class LaneRequest(HttpRequest):
             meta[key] = f"{meta[key]},{text}" if key in meta else text
         return meta
 
-    @cached_property
-    def GET(self) -> QueryDict:  # type: ignore[override]
-        return QueryDict(self.META["QUERY_STRING"])
-
-    @cached_property
-    def POST(self) -> QueryDict:  # type: ignore[override]
-        return QueryDict(self._body)
-
-    @cached_property
-    def FILES(self) -> MultiValueDict:  # type: ignore[override]
-        return MultiValueDict()
-
-    @cached_property
-    def COOKIES(self) -> dict[str, str]:  # type: ignore[override]
-        return parse_cookie(self.META.get("HTTP_COOKIE", ""))
+    def lighten(self) -> None:
+        """Forget what is made again when somebody asks: a request that has to wait is to take little memory."""
+        self.__dict__.pop("META", None)
 
     def _get_scheme(self) -> str:
         return self.scope.get("scheme", "http")

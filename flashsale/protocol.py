@@ -14,16 +14,20 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from flashsale import framing, tracing
+from flashsale import bodies, framing
 from flashsale.closing import ClosingProtocol
 from flashsale.exchange import EXCHANGE, Exchange, head_of
-from flashsale.framing import LARGEST_HEAD_BYTES, MOST_HEADERS
+from flashsale.framing import LARGEST_FRAMING_BYTES, LARGEST_HEAD_BYTES, MOST_HEADERS
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 # Longer addresses are not kept: a thousand of them would take too much memory.
 LONGEST_KEPT_URL = 200
-# Nobody honest asks for so much on one connection before the first answer.
-MOST_QUEUED = 100
+# What waits behind the first answer. Nobody honest asks for so much on one connection.
+MOST_QUEUED_BYTES = 32 * 1024
+# uvloop hands over up to 256 KB: what is over a bound is noticed before all of them are parsed.
+PIECE_BYTES = 2 * 1024
+# A chunk of this size pays for the bytes around it.
+LARGE_CHUNK_BYTES = 1024
 _SLASH = ord("/")
 _LOOKED_AT = frozenset((b"expect", b"transfer-encoding"))
 
@@ -57,16 +61,19 @@ class LaneProtocol(ClosingProtocol):
     # Nothing more is read: what comes now is in another protocol, or cannot be read, or nothing comes.
     _is_over = False
     _has_coding = False
-    _packet_bytes = 0
-    # Since the packet in which the head began, or since the last piece of a body: nothing but framing came.
+    # What came since the packet in which the head began; of a body what was framing alone.
     _framing_bytes = 0
+    _queued_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         """Read on. What cannot be read is answered and not logged: a stranger could fill the log with it."""
         if self._is_over:
             return
-        self._packet_bytes = len(data)
-        self._framing_bytes += self._packet_bytes
+        if len(data) > PIECE_BYTES:
+            for start in range(0, len(data), PIECE_BYTES):
+                self.data_received(data[start : start + PIECE_BYTES])
+            return
+        self._framing_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -74,8 +81,16 @@ class LaneProtocol(ClosingProtocol):
         except httptools.HttpParserError as error:
             self._refuse(framing.refusal(error))
         else:
-            if self._framing_bytes > LARGEST_HEAD_BYTES:
-                self._refuse(framing.HeadTooLarge())
+            if self._head_since is not None:
+                self._bound_head()
+            elif self._framing_bytes > LARGEST_FRAMING_BYTES:
+                self._refuse(framing.FramingTooLarge())
+
+    def _bound_head(self) -> None:
+        if self._framing_bytes > LARGEST_HEAD_BYTES or len(self.headers) > MOST_HEADERS:
+            self._refuse(framing.HeadTooLarge())
+        else:
+            super()._bound_head()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection open while answers are due to a client that has sent all that it had to send."""
@@ -114,6 +129,7 @@ class LaneProtocol(ClosingProtocol):
 
     def on_message_begin(self) -> None:
         self._idle_since = None
+        self._head_since = 0.0
         self._has_coding = False
         self._framing_bytes = 0
         self.url = b""
@@ -129,8 +145,9 @@ class LaneProtocol(ClosingProtocol):
 
     def on_headers_complete(self) -> None:
         version, url, headers = self.parser.get_http_version(), self.url, self.headers
-        if self._framing_bytes or self._packet_bytes > LARGEST_HEAD_BYTES or len(headers) > MOST_HEADERS:
+        if self._framing_bytes or len(headers) > MOST_HEADERS:
             framing.check_size(url, headers)
+        self._head_since = None
         if self._has_coding or version != "1.1" or url[0] != _SLASH:
             url = framing.checked_target(version, self.parser.get_method(), url, headers)
             self.headers = framing.Trailers()
@@ -155,20 +172,28 @@ class LaneProtocol(ClosingProtocol):
             self._is_over = self._is_last = True
             app = _refusing(framing.UpgradeWithBody()) if framing.has_body(headers) else app
         keep_alive = version != "1.0" and self.parser.should_keep_alive() and not self._is_last
-        earlier, self.cycle = self.cycle, Exchange(self, scope, keep_alive)
-        if earlier is None or earlier.response_complete:
-            self._start_asgi_task(self.cycle, app)
-        elif len(self.pipeline) < MOST_QUEUED:
-            self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, app))
+        exchange = Exchange(self, scope, keep_alive)
+        if self.cycle is None or self.cycle.response_complete:
+            self._start_asgi_task(exchange, app)
         else:
-            self.transport.close()
+            self._queue(framing.memory_bytes(url, headers))
+            self.pipeline.appendleft((exchange, app))
+        self.cycle = exchange
+
+    def _queue(self, count: int) -> None:
+        """Count what waits for its turn. What else is sent waits in the network, not in our memory."""
+        self.flow.pause_reading()
+        self._queued_bytes = count + (self._queued_bytes if self.pipeline else 0)
+        if self._queued_bytes > MOST_QUEUED_BYTES:
+            raise framing.TooManyAtOnce
 
     def on_body(self, body: bytes) -> None:
-        self._framing_bytes = 0
+        self._framing_bytes = 0 if len(body) >= LARGE_CHUNK_BYTES else self._framing_bytes - len(body)
         exchange = self.cycle
-        if exchange.response_complete:
-            return
+        if exchange.response_complete or (len(exchange.body) > bodies.LARGEST_BYTES and not exchange.may_be_large):
+            return  # nobody reads it
+        if self.pipeline:
+            self._queue(len(body))
         exchange.body += body
         if len(exchange.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
@@ -189,7 +214,10 @@ class LaneProtocol(ClosingProtocol):
         try:
             await exchange.run_asgi(app)
         finally:
-            self.tasks.discard(exchange.task)
+            # It would keep all that was known of the request while the connection is idle.
+            self.tasks.discard(exchange.__dict__.pop("task"))
+            if exchange.held:
+                exchange.held.release()
             # They refer to each other: without this a garbage collection would have to find each pair.
             del exchange.scope[EXCHANGE]  # type: ignore[misc]
 
@@ -197,7 +225,7 @@ class LaneProtocol(ClosingProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        if self.pipeline:  # what else was sent waits in the network, not in our memory
+        if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
         if self._is_over:
@@ -205,29 +233,11 @@ class LaneProtocol(ClosingProtocol):
             return
         self.flow.resume_reading()
         self._idle_since = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._look_again(self.timeout_keep_alive)
-
-    def _look_again(self, seconds: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(
-            seconds, self.timeout_keep_alive_handler, context=tracing.no_request()
-        )
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close the connection if it is idle for as long as it may be; else look again when it could be."""
-        idle_seconds = 0.0 if self._idle_since is None else self.loop.time() - self._idle_since
-        if idle_seconds < self.timeout_keep_alive:
-            self._look_again(self.timeout_keep_alive - idle_seconds)
-        else:
-            super().timeout_keep_alive_handler()
-
-    def _unset_keepalive_if_required(self) -> None:
-        """Do nothing: uvicorn calls it at each request."""
 
     def leave_to(self, successor: Any) -> None:
         """Give the connection away: HTTP is over on it."""
         self.connections.discard(self)
-        super()._unset_keepalive_if_required()
+        self._look_no_more()
         self.flow.resume_reading()
         successor.take_over(self.transport, self.connections)
 
@@ -237,4 +247,4 @@ class LaneProtocol(ClosingProtocol):
             self._running.disconnected = True
             self._running.tell()
         super().connection_lost(exc)
-        super()._unset_keepalive_if_required()
+        self._look_no_more()

@@ -11,6 +11,8 @@ from django.http import HttpRequest
 LONGEST_KEPT = 200
 # One behind the other, and nobody has so many: whoever writes a longer list of them does so to keep us busy.
 MOST_PROXIES = 20
+# Of an IPv6 address with an IPv4 one in it are 45, and the name of a link is short.
+LONGEST_ADDRESS = 100
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -74,6 +76,8 @@ _first_untrusted = lru_cache(maxsize=10_000)(_find)
 
 def _parsed(text: str) -> Address | None:
     """Return an address; the IPv4 one where a socket for both families shows it as ::ffff:192.0.2.1."""
+    if len(text) > LONGEST_ADDRESS:
+        return None
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -1,6 +1,7 @@
 """The JSON API of shoppers and scripts. docs/api.md is its contract."""
 
 import os
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -26,10 +27,11 @@ from sales.endpoints import (
 from sales.events import EventStream, has_room
 from sales.headers import OF_DATA, Headers
 from sales.origins import is_foreign
-from sales.outcomes import HTTP_STATUS, SENTENCE, retry_after
+from sales.outcomes import CODE, HTTP_STATUS, SENTENCE, retry_after
 from sales.ratelimits import Quota
 
 LONGEST_IDEMPOTENCY_KEY = 255
+_FRESH = re.compile(r"(?:^|&)fresh(?:[=&]|$)")
 
 
 @endpoint("GET", "HEAD", is_limited=False)  # it tells how often to ask; a refusal costs four fifths of it
@@ -40,7 +42,7 @@ async def status(request: HttpRequest, slug: str = "") -> HttpResponse:
     # Weak: serverTime, which differs in each answer, is left out of it.
     etag = f"W/{etag_of(orjson.dumps(body | {'serverTime': None}))}"
     # To set a clock: an answer of this moment, that no cache on the way may have.
-    is_fresh = bool(request.META.get("QUERY_STRING")) and "fresh" in request.GET
+    is_fresh = bool(_FRESH.search(request.META["QUERY_STRING"]))
     headers = {"ETag": etag, "Cache-Control": "no-store" if is_fresh else "public, max-age=1"}
     if is_known(request, etag) and not is_fresh:
         return Answer(b"", 304, {**OF_DATA, **headers})
@@ -112,7 +114,7 @@ def _body(outcome: str, remaining_stock: int | None) -> dict[str, Any]:
         "success": outcome in ("purchased", "replayed"),
         "message": SENTENCE[outcome],
         "remainingStock": remaining_stock,
-        "code": "purchased" if outcome == "replayed" else outcome,
+        "code": CODE.get(outcome, outcome),
     }
 
 

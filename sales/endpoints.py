@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from flashsale.tracing import request_id
 from sales import cors, ratelimits, shoppers, snapshots, store
 from sales.headers import OF_DATA, Headers
-from sales.outcomes import HTTP_STATUS, SENTENCE, challenge, retry_after
+from sales.outcomes import CODE, HTTP_STATUS, SENTENCE, challenge, retry_after
 from sales.ratelimits import Quota
 
 JSON = "application/json"
@@ -74,7 +74,12 @@ def plain(found: HttpResponse) -> HttpResponse:
 
 
 def refusal_body(code: str, message: str = "") -> dict[str, Any]:
-    return {"success": False, "code": code, "message": message or SENTENCE[code], "remainingStock": None}
+    return {
+        "success": False,
+        "code": CODE.get(code, code),
+        "message": message or SENTENCE[code],
+        "remainingStock": None,
+    }
 
 
 def endpoint(

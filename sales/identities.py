@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 
-from sales import shoppers, tokens
+from sales import cookies, shoppers, tokens
 from sales.endpoints import Refused
 from sales.models import Identity, Sale
 from sales.origins import is_foreign, is_own
@@ -84,7 +84,7 @@ def bearer(request: HttpRequest) -> str:
 def cookie(request: HttpRequest) -> str:
     """Return the token of the shoppers' cookie, or "". Raises Refused when another site may have made the browser send
     it."""
-    token = request.COOKIES.get(COOKIE, "")
+    token = cookies.named(request.META.get("HTTP_COOKIE", ""), COOKIE)
     if token and (is_foreign(request) if request.method in ("GET", "HEAD") else not is_own(request)):
         raise Refused("forbidden", COOKIE_FROM_ELSEWHERE)
     return token

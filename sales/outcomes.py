@@ -14,6 +14,7 @@ HTTP_STATUS = {
     "invalid_request": HTTPStatus.BAD_REQUEST,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "payload_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "target_too_long": HTTPStatus.REQUEST_URI_TOO_LONG,
     "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
     "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "unauthorized": HTTPStatus.UNAUTHORIZED,
@@ -35,6 +36,9 @@ OF_ATTEMPTS = (
     *("order_cancelled", "not_invited", "idempotency_key_reused", "unavailable", "unknown", "server_error"),
 )
 
+# What programs are told in place of the outcome's own word.
+CODE = {"replayed": "purchased", "target_too_long": "invalid_request"}
+
 # What happened, and what to do next.
 SENTENCE = {
     "purchased": "Purchase successful!",
@@ -48,6 +52,7 @@ SENTENCE = {
     "invalid_request": 'Send a JSON object like {"userId": "user@example.com"}.',
     "unsupported_media_type": "Send JSON, with the header Content-Type: application/json.",
     "payload_too_large": "The request is too large: send at most 8 KiB.",
+    "target_too_long": "The address is too long: at most 4 KiB are read. Leave the rest out.",
     "request_timeout": "The request took too long to arrive. Send it again.",
     "method_not_allowed": "This address does not take that method. The Allow header lists those that it takes.",
     "unauthorized": "This sale is for confirmed shoppers: confirm your e-mail address, and send the token.",

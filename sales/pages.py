@@ -1,15 +1,30 @@
 """The shoppers' pages: the sale, the answer to its form, and the list of sales."""
 
+import re
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import translation
+from django.utils.html import escape
 
-from sales import directory, formats, identities, languages, purchases, receipts, rendering, snapshots, store, words
+from sales import (
+    directory,
+    formats,
+    identities,
+    languages,
+    purchases,
+    receipts,
+    rendering,
+    shoppers,
+    snapshots,
+    store,
+    words,
+)
 from sales.endpoints import Refused, endpoint, find_shown_sale, read_shopper
 from sales.headers import OF_PAGES
 from sales.models import Identity
@@ -21,6 +36,12 @@ from sales.refusals import refusal, uncached
 MODULES = [
     f"sales/{name}.js" for name in ("announcements", "attempts", "clock", "formats", "network", "news", "who", "words")
 ]
+# The last field of that name in a form.
+_USER_ID = re.compile(rb"(?:.*&)?userId=([^&]*)", re.DOTALL)
+# Of a letter beyond the Basic Multilingual Plane a form makes 12 bytes; some are for spaces around the name.
+LONGEST_TYPED_BYTES = 12 * shoppers.LONGEST_USER_ID + 100
+# Stands for what was typed in the page that all share.
+TYPED = b"@typed@"
 
 
 @endpoint("GET", "HEAD", "POST", refuse=refusal)
@@ -30,7 +51,7 @@ async def sale(request: HttpRequest, slug: str = "") -> HttpResponse:
     if request.method == "POST":
         return await _buy(request, slug)
     found = await find_shown_sale(slug)
-    return rendering.page(request, f"sales/{found.slug}/", lambda: render_to_string("sales/sale.html", _context(found)))
+    return rendering.page(request, f"sales/{found.slug}/", lambda: _page(found))
 
 
 @endpoint("GET", "HEAD", refuse=refusal)
@@ -49,12 +70,16 @@ def _moved(request: HttpRequest, found: snapshots.Snapshot) -> HttpResponse:
     return HttpResponse(status=308, headers={**OF_PAGES, "Cache-Control": "no-store", "Location": address})
 
 
+def _page(found: snapshots.Snapshot) -> str:
+    return render_to_string("sales/sale.html", _context(found, _status(found)))
+
+
 async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
     """Answer the form that the page posts where there is no JavaScript."""
     deadline = purchases.new_deadline()
     if is_foreign(request):
         raise Refused("forbidden")
-    typed = request.POST.get("userId", "")
+    typed = _typed(request.body)
     try:
         found = await find_shown_sale(slug)
     except store.Unavailable:
@@ -76,33 +101,47 @@ async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
     return _answer_page(language, found, typed, purchase)
 
 
+def _typed(body: bytes) -> str:
+    """Return the name in a form, without a look at its other fields. Of a longer one than any that is taken, the
+    beginning, which is too long as well."""
+    found = _USER_ID.match(body)
+    return QueryDict(b"userId=" + found[1][:LONGEST_TYPED_BYTES])["userId"] if found else ""
+
+
 def _answer_page(language: str, found: snapshots.Snapshot, typed: str, purchase: purchases.Purchase) -> HttpResponse:
     if purchase.remaining_stock is not None:
         found = found._replace(remaining_stock=purchase.remaining_stock)
-    with translation.override(language):
-        context = _context(found) | {
-            "typed": typed,
-            "outcome": purchase.outcome,
-            "headline": _headline(found, purchase.outcome),
-            "sentence": words.sentence(purchase.outcome),
-            "icon": words.icon(purchase.outcome),
-        }
-        content = render_to_string("sales/sale.html", context)
+    page = _rendered_answer(language, found, _status(found), purchase.outcome)
     headers = uncached(language, purchase.outcome, purchase.quota.seconds if purchase.quota else 1)
+    content = page.replace(TYPED, escape(typed).encode())
     return HttpResponse(content, status=HTTP_STATUS[purchase.outcome], headers=headers)
 
 
-def _context(found: snapshots.Snapshot) -> dict[str, Any]:
-    return _facts(found) | {
-        "button": words.BUTTON[_status(found)],
+@lru_cache(maxsize=rendering.MOST_PAGES)
+def _rendered_answer(language: str, found: snapshots.Snapshot, status: str, outcome: str) -> bytes:
+    """Return the page with an answer, the same for all who hear it while the sale is so: a server that has to refuse
+    many must not render it for each."""
+    with translation.override(language):
+        context = _context(found, status) | {
+            "typed": TYPED.decode(),
+            "outcome": outcome,
+            "headline": _headline(found, outcome),
+            "sentence": words.sentence(outcome),
+            "icon": words.icon(outcome),
+        }
+        return render_to_string("sales/sale.html", context).encode()
+
+
+def _context(found: snapshots.Snapshot, status: str) -> dict[str, Any]:
+    return _facts(found, status) | {
+        "button": words.BUTTON[status],
         "words": words.for_script(),
         "modules": MODULES,
     }
 
 
-def _facts(found: snapshots.Snapshot) -> dict[str, Any]:
+def _facts(found: snapshots.Snapshot, status: str) -> dict[str, Any]:
     """Return what the page and the list say of a sale, in the active language."""
-    status = _status(found)
     return {
         "sale": found,
         "status": status,
@@ -138,5 +177,5 @@ def _status(found: snapshots.Snapshot) -> str:
 
 
 def _list_context(shelves: list[list[snapshots.Snapshot]]) -> dict[str, Any]:
-    live, coming, past = ([_facts(found) for found in shelf] for shelf in shelves)
+    live, coming, past = ([_facts(found, _status(found)) for found in shelf] for shelf in shelves)
     return {"live": live, "coming": coming, "past": past, "public_url": settings.PUBLIC_URL}

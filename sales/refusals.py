@@ -27,6 +27,11 @@ FORM_TOO_LARGE = _("The form is too large: send at most 10 MB. Go back, and choo
 NO_ADDRESS = "There is nothing at this address of the API. /api/docs lists its addresses."
 UPLOAD_TOO_LARGE = _("The file is too large: send at most 48 MB. Go back, and upload it in parts.")
 TOO_MANY_UPLOADS = _("Enough files are being uploaded already. Wait a minute, and upload yours again.")
+SIGN_IN_FIRST = _(
+    "You aren't signed in, and without that at most 8 KB are read here. Sign in in another tab, then go back and send "
+    "it again."
+)
+TARGET_TOO_LONG = _("This address is too long. Check it, or look at all sales.")
 TOO_COMPLEX = _("The request has too many parts. Send a smaller or simpler one.")
 
 
@@ -72,7 +77,7 @@ def uncached(language: str, code: str, wait_seconds: int = 1) -> dict[str, str]:
 def _page(code: str, message: str, headline: str, language: str, is_desk: bool, minutes: int) -> bytes:
     """Return the page, which a server that has to refuse many must not render for each."""
     # On a page of its own nothing was typed that could be checked.
-    shown = "bad_request" if code == "invalid_request" else code
+    shown = "bad_request" if code in ("invalid_request", "target_too_long") else code
     with translation.override(language):
         context = {
             "code": code,

@@ -417,14 +417,17 @@ MUTANTS = {
         "tests/test_successor.py",
     ),
     "a body has no bound": Mutant(
-        (("flashsale/bodies.py", "    if len(body) > largest_bytes:\n        raise BodyTooLarge(words)\n", ""),),
+        (
+            ("flashsale/bodies.py", "    if len(body) > LARGEST_BYTES:\n        raise BodyTooLarge\n", ""),
+            ("flashsale/bodies.py", "if len(body) + len(piece) > LARGEST_BYTES:", "if False:"),
+        ),
         "tests/test_api.py",
     ),
     "a request that breaks off buys": Mutant(
         (
             (
                 "flashsale/bodies.py",
-                '        if message["type"] == "http.disconnect":\n            raise ClientGone\n',
+                '                if message["type"] == "http.disconnect":\n                    raise ClientGone\n',
                 "",
             ),
         ),
@@ -629,10 +632,47 @@ MUTANTS = {
         "tests/test_framing.py",
     ),
     "a head that comes in pieces has no bound": Mutant(
-        ((PROTOCOL, "        self._framing_bytes += self._packet_bytes\n", ""),), "tests/test_framing.py"
+        ((PROTOCOL, "        self._framing_bytes += len(data)\n", ""),), "tests/test_framing.py"
     ),
     "a head that comes in one piece has no bound": Mutant(
-        ((PROTOCOL, " or self._packet_bytes > LARGEST_HEAD_BYTES", ""),), "tests/test_framing.py"
+        ((PROTOCOL, "        if self._framing_bytes or len(headers) > MOST_HEADERS:\n", "        if False:\n"),),
+        "tests/test_framing.py",
+    ),
+    "a packet is parsed to its end": Mutant(
+        ((PROTOCOL, "PIECE_BYTES = 2 * 1024", "PIECE_BYTES = 1024 * 1024"),), "tests/test_dear_input.py"
+    ),
+    "a head may take its time": Mutant(
+        (("flashsale/closing.py", "        if not self._head_since:\n", "        if False:\n"),),
+        "tests/test_framing.py",
+    ),
+    "a stranger's body is kept however large": Mutant(
+        (
+            (
+                PROTOCOL,
+                " or (len(exchange.body) > bodies.LARGEST_BYTES and not exchange.may_be_large)",
+                "",
+            ),
+        ),
+        "tests/test_held_memory.py",
+    ),
+    "who says that they have signed in is believed": Mutant(
+        (
+            (
+                "sales/desk/proof.py",
+                '    return key if any(compare_digest(given, _made(key, secret)) for secret in secrets) else ""\n',
+                "    return key\n",
+            ),
+            ("flashsale/uploads.py", "return SESSION_KEY in SessionStore(session_key).load()", "return True"),
+        ),
+        "tests/test_invitations_page.py",
+    ),
+    "no body makes room for another": Mutant(
+        (("flashsale/bodies.py", "            if oldest is self:\n", "            if True:\n"),),
+        "tests/test_held_memory.py",
+    ),
+    "an answer to a form is rendered for each": Mutant(
+        (("sales/pages.py", "@lru_cache(maxsize=rendering.MOST_PAGES)\n", "@lru_cache(maxsize=0)\n"),),
+        "tests/test_dear_input.py",
     ),
     "who has nothing more to send hears nothing": Mutant(
         (

@@ -1,15 +1,19 @@
 """Requests that two servers may read differently, heads without an end, and what is answered around them."""
 
+import asyncio
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
+import uvicorn
 
+from flashsale import closing
+from flashsale.protocol import LaneProtocol
 from sales.models import Sale
 from tests.servers import WebServer
-from tests.test_protocol import answers, get, post, purchases_of
+from tests.test_protocol import _hello, answers, get, post, purchases_of
 
 LONG = "a" * 70_000
 
@@ -139,12 +143,74 @@ def test_a_head_that_is_too_large_is_refused(server: WebServer, headers: str, pa
 
 @pytest.mark.parametrize("parts", [1, 3])
 def test_a_head_that_is_just_not_too_large_is_read(server: WebServer, parts: int):
-    raw = get("Connection: close\r\n" + "X: x\r\n" * 97 + f"X: {'a' * 64_000}\r\n")
+    raw = get("Connection: close\r\n" + "X: x\r\n" * 97 + f"X: {'a' * 15_700}\r\n")
     size = len(raw) // parts + 1
 
     received = answers(server, *(raw[start : start + size] for start in range(0, len(raw), size)))
 
     assert statuses(received) == [b"200"]
+
+
+def test_a_head_of_which_the_end_is_kept_back_is_refused_all_the_same(server: WebServer):
+    many = answers(server, get("a:\r\n" * 101)[:-2])
+    large = answers(server, *[get(f"X: {'a' * 20_000}")[start : start + 3_000] for start in range(0, 21_000, 3_000)])
+
+    assert (statuses(many), statuses(large)) == ([b"431"], [b"431"])
+
+
+@pytest.fixture
+async def hasty(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    """The port of a server that waits for a head for 0.3 s, and for a request for 1 s."""
+    monkeypatch.setattr(closing, "HEAD_WITHIN_SECONDS", 0.3)
+    config = uvicorn.Config(_hello, http=LaneProtocol, lifespan="off", log_level="warning", timeout_keep_alive=1)
+    server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    yield listening.getsockname()[1]
+    server.should_exit = True
+    await serving
+
+
+@pytest.mark.parametrize("before", [b"", get()])
+async def test_a_head_that_drips_in_is_cut_off_after_its_time(hasty: int, before: bytes):
+    reader, writer = await asyncio.open_connection("127.0.0.1", hasty)
+    writer.write(before)
+    reading = asyncio.create_task(reader.read())
+
+    for byte in get(f"X: {'a' * 1_000}"):
+        writer.write(bytes([byte]))
+        await asyncio.sleep(0.02)
+        if reading.done():
+            break
+    writer.close()
+
+    assert statuses(await reading) == [b"200"] * bool(before) + [b"408"]
+
+
+async def test_a_connection_without_a_request_is_closed_after_its_time(hasty: int):
+    reader, writer = await asyncio.open_connection("127.0.0.1", hasty)
+
+    received = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+
+    assert received == b""
+
+
+def target(path: str, size: int) -> str:
+    return f"{path}?{'x' * (size - len(path))}"
+
+
+def test_an_address_of_the_crowd_is_short(server: WebServer, shown_sale: Sale):
+    paths = ["/api/sale/status", "/", "/api/docs", "/health/live", "/admin/login/"]
+
+    just = [httpx.get(server.url + target(path, 4_096)).status_code for path in paths]
+    longer = [httpx.get(server.url + target(path, 4_097)) for path in paths]
+    long_path = httpx.get(f"{server.url}/admin/{'x' * 4_096}/")
+
+    assert just == [200] * 5
+    assert [answer.status_code for answer in longer] == [414] * 4 + [200], "a list of the desk may have a long filter"
+    assert longer[0].json()["code"] == "invalid_request"
+    assert "<h1>We did not understand that</h1>" in longer[1].text
+    assert long_path.status_code == 414
 
 
 def test_a_large_body_beside_a_head_in_pieces_is_none_of_its_bytes(server: WebServer):
@@ -164,7 +230,7 @@ def test_framing_without_an_end_is_refused(server: WebServer, rest: bytes):
 
     received = answers(server, start, rest[:200_000], rest[200_000:])
 
-    assert statuses(received) == [b"431"]
+    assert statuses(received) == [b"400"]
 
 
 @pytest.mark.parametrize("cut", [b"", b"GET /health/li", purchase("bob")[:-3], chunked_purchase("bob")[:-3]])

@@ -12,11 +12,13 @@ import psutil
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.test import Client
 from playwright.sync_api import expect
 
 from flashsale import uploads
 from sales import invitations, invited_mirror, store
+from sales.desk import proof
 from sales.models import Sale
 from tests.conftest import MakeSale
 from tests.servers import RedisServer, WebServer, free_port
@@ -212,7 +214,8 @@ def own_server(transactional_db: None) -> Iterator[WebServer]:
 def signed_in(own_server: WebServer) -> Iterator[httpx.Client]:
     client = Client()
     client.force_login(User.objects.create_superuser("olga"))
-    cookies = {"sessionid": client.cookies["sessionid"].value, "csrftoken": "x" * 32}
+    client.get("/admin/login/")
+    cookies = {name: client.cookies[name].value for name in ("sessionid", proof.COOKIE)} | {"csrftoken": "x" * 32}
     headers = {"X-CSRFToken": "x" * 32}
     with httpx.Client(base_url=own_server.url, cookies=cookies, headers=headers, timeout=120) as http:
         yield http
@@ -244,27 +247,55 @@ def test_a_file_larger_than_any_form_arrives_and_takes_no_memory(
 
 
 def test_a_file_that_is_too_large_is_refused_with_what_to_do(signed_in: httpx.Client, sale: Sale):
-    answer = send(signed_in, sale, b"\n" * (uploads.LARGEST_BYTES + 1))
+    answer = send(signed_in, sale, b"\n" * (uploads.BOUNDS[0].largest_bytes + 1))
 
     assert answer.status_code == 413
     assert "send at most 48 MB" in answer.text
 
 
 def test_a_stranger_cannot_send_more_than_a_form(own_server: WebServer, sale: Sale):
-    with httpx.Client(base_url=own_server.url, cookies={"sessionid": "x" * 32}, timeout=60) as stranger:
-        answer = send(stranger, sale, b"\n" * 11_000_000)
+    for cookies in ({}, {"sessionid": "x" * 32}, {"sessionid": "x" * 32, proof.COOKIE: "0" * 64}):
+        with httpx.Client(base_url=own_server.url, cookies=cookies, timeout=60) as stranger:
+            answer = send(stranger, sale, b"\n" * 9_000)
+
+        assert answer.status_code == 413
+        assert "Sign in in another tab" in answer.text
+
+
+def test_who_has_signed_out_is_a_stranger(signed_in: httpx.Client, sale: Sale):
+    Session.objects.all().delete()
+
+    answer = send(signed_in, sale, b"\n" * 9_000)
 
     assert answer.status_code == 413
-    assert "send at most 10 MB" in answer.text
+    assert "Sign in in another tab" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "largest_bytes", "words"),
+    [
+        ("/admin/sales/sale/add/", 10 * 1024 * 1024, "at most 10 MB"),
+        ("/admin/sales/sale/1/change/", 10 * 1024 * 1024, "at most 10 MB"),
+        ("/admin/sales/order/", 64 * 1024, "too many parts"),
+        ("/admin/login/", 64 * 1024, "too many parts"),
+    ],
+)
+def test_each_address_takes_what_it_needs(signed_in: httpx.Client, path: str, largest_bytes: int, words: str):
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answers = [signed_in.post(path, content=b"x" * size, headers=form) for size in (largest_bytes, largest_bytes + 1)]
+
+    assert answers[0].status_code != 413
+    assert (answers[1].status_code, words in answers[1].text) == (413, True)
 
 
 def test_of_many_uploads_at_once_some_are_told_to_wait_and_none_stays(
     signed_in: httpx.Client, own_server: WebServer, sale: Sale
 ):
-    held = [begin(signed_in, sale) for _ in range(uploads.MOST_AT_ONCE)]
+    largest_bytes = uploads.BOUNDS[0].largest_bytes
+    held = [begin(signed_in, sale, largest_bytes) for _ in range(uploads.MOST_BYTES // largest_bytes)]
     try:
         time.sleep(0.5)
-        refused = send(signed_in, sale, b"cyd@example.com")
+        refused = send(signed_in, sale, b"\n" * (uploads.MOST_BYTES % largest_bytes + 1))
     finally:
         for connection in held:
             connection.close()
@@ -276,12 +307,12 @@ def test_of_many_uploads_at_once_some_are_told_to_wait_and_none_stays(
     assert send(signed_in, sale, b"cyd@example.com").status_code == 302
 
 
-def begin(http: httpx.Client, sale: Sale) -> HTTPConnection:
+def begin(http: httpx.Client, sale: Sale, declared_bytes: int) -> HTTPConnection:
     """Begin an upload that does not end."""
     connection = HTTPConnection(urlsplit(str(http.base_url)).netloc)
     connection.putrequest("POST", address(sale))
     connection.putheader("Cookie", "; ".join(f"{name}={value}" for name, value in http.cookies.items()))
-    connection.putheader("Content-Length", "1000")
+    connection.putheader("Content-Length", str(declared_bytes))
     connection.endheaders(b"x")
     assert isinstance(connection.sock, socket.socket)
     return connection

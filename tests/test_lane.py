@@ -41,8 +41,12 @@ def test_a_lane_request_is_djangos_request():
     assert request.headers["X-One"] == "1,2"
     assert request.META["CONTENT_TYPE"] == "text/plain"
     assert request.META["REMOTE_ADDR"] == "192.0.2.1"
-    assert request.GET["b"] == "2"
-    assert (request.body, request.COOKIES, request.is_secure()) == (b"", {}, False)
+    assert (request.body, request.is_secure()) == (b"", False)
+
+
+@pytest.mark.parametrize("name", ["GET", "POST", "COOKIES"])
+def test_a_lane_request_has_no_parsed_fields(name: str):
+    assert not hasattr(LaneRequest(scope()), name), "a stranger sends thousands of them"
 
 
 def test_a_lane_request_knows_a_foreign_host():
@@ -122,7 +126,7 @@ def test_requests_that_do_not_end_hold_up_nobody_else(server: WebServer):
 
 
 def test_a_body_for_django_arrives_whole(server: WebServer):
-    response = httpx.post(f"{server.url}/admin/login/", data={"username": "x" * 100_000, "password": "y"})
+    response = httpx.post(f"{server.url}/admin/login/", data={"username": "x" * 8_000, "password": "y"})
 
     assert response.status_code == 403  # no CSRF token: Django has read it and refused it
 

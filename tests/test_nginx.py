@@ -174,13 +174,25 @@ def test_what_could_be_read_in_two_ways_is_refused(proxy: Nginx, head: bytes):
 def test_a_body_over_its_size_is_refused_in_the_words_of_the_place(shop: httpx.Client, db: None):
     api = shop.post("/api/sale/purchase", content=b"x" * 8193)
     page = shop.post("/orders/find/", content=b"x" * 8193)
-    desk = shop.post("/admin/login/", content=b"x" * 9_000_000)
-    too_large_for_the_desk = shop.post("/admin/login/", content=b"x" * (12 * 1024 * 1024 + 1))
+    desk = [shop.post("/admin/login/", content=b"x" * size) for size in (8_000, 9_000, 65_537)]
 
     assert (api.status_code, api.json()["code"]) == (413, "payload_too_large")
     assert (page.status_code, "Go back" in page.text) == (413, True)
-    assert desk.status_code == 403, "Django has read it, and misses its CSRF token"
-    assert too_large_for_the_desk.status_code == 413
+    assert [answer.status_code for answer in desk] == [403, 413, 413], "Django has read the first"
+    assert ["Sign in in another tab" in answer.text for answer in desk] == [False, True, False]
+
+
+@pytest.mark.parametrize("page", ["add", "1/change", "1/invitations"])
+def test_a_stranger_fills_no_disk(proxy: Nginx, shop: httpx.Client, db: None, page: str):
+    """The app refuses before all of it has come."""
+    head = b"POST /admin/sales/sale/%b/ HTTP/1.1\r\nHost: %b\r\nContent-Length: 9000000\r\n\r\n"
+
+    with encrypted(proxy) as connection:
+        connection.sendall(head % (page.encode(), NAME.encode()) + b"x" * 100_000)
+        answer = connection.recv(65536)
+
+    assert status_of(answer) == 413
+    assert not list((proxy.directory / "var/lib/nginx/body").rglob("*.*"))
 
 
 def test_status_is_asked_of_the_app_once_a_second(shop: httpx.Client, open_sale: Sale, seen: Callable[[], None]):

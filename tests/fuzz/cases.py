@@ -3,6 +3,8 @@
 import random
 from dataclasses import dataclass, field
 
+from flashsale.framing import memory_bytes
+from flashsale.protocol import MOST_QUEUED_BYTES
 from tests.fuzz import messages
 from tests.fuzz.malformed import MALFORMED, WEIGHTS
 from tests.fuzz.messages import BUY, HIDDEN, JSON, LEAVER, Message, attempt, head, length
@@ -48,6 +50,8 @@ def case(seed: int, number: int) -> Case:
 def _messages(rng: random.Random, who: str, name: str, ending: str) -> list[Message]:
     made: list[Message] = []
     for place in range(rng.choice((0, 0, 1, 1, 2, 3, 6))):
+        if sum(_weight(earlier.raw) for earlier in made) > MOST_QUEUED_BYTES / 3:
+            break
         message = rng.choice(messages.VALID)(rng, f"{who}-{name}-{place}")
         made.append(message)
         if message.user_id and rng.random() < 0.3:
@@ -55,6 +59,11 @@ def _messages(rng: random.Random, who: str, name: str, ending: str) -> list[Mess
     if ending in ("last", "left"):
         made.append(rng.choice(messages.LASTS)(rng, ""))
     return made
+
+
+def _weight(raw: bytes) -> int:
+    """Return about what a message counts while others are answered: what waits beyond a bound is refused."""
+    return memory_bytes(raw, [(b"", b"")] * raw.count(b"\r\n"))
 
 
 def _rest(rng: random.Random, name: str, ending: str) -> tuple[str, bytes]:
