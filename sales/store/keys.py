@@ -18,6 +18,8 @@ AUDITS = "{sales}:audits"
 WRITERS = "writers"
 # Of each e-mail address that is being confirmed.
 CODES = "codes:"
+# Of each press of a form: that it is under way or done, and its answer.
+PRESSES = "presses:"
 
 # Where a command's first key stands, when it is not its first argument. redis-py writes XINFO and its kind as one word.
 _KEY_PLACES = {"EVALSHA": 3, "EVAL": 3, "XINFO": 2}
