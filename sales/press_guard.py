@@ -33,11 +33,11 @@ OF_STRANGERS: formlimits.Limits = {
     "all": ("20000/10m", lambda group, request: "all"),
 }
 
-SENT_ALREADY = _("This was sent already")
-DONE_THEN = _("It was done then, and nothing was done again. Open the page anew to see how things stand.")
+SENT_ALREADY = _("You already sent this")
+DONE_THEN = _("We took it the first time, and did nothing again. Open the page again to see the result.")
 STILL_OPEN = _(
-    "It was sent already, and is still being done or broke off. It is not done twice. Look how things stand before you "
-    "send it again."
+    "We got this already, and are still working on it or were interrupted. We won't do it twice. Check the result "
+    "before you send it again."
 )
 
 _room = BoundedSemaphore(MOST_WAITING)
