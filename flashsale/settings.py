@@ -72,6 +72,8 @@ X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_AGE = 12 * 3600
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 SESSION_ENGINE = "sales.sessions"
+# Who signs out is led on, so that no page is the answer to a form.
+LOGOUT_REDIRECT_URL = "admin:login"
 SECOND_FACTOR_IS_REQUIRED = read("SECOND_FACTOR", is_required, "optional")
 
 BIND = read("BIND", str, "0.0.0.0")
@@ -157,6 +159,7 @@ MIDDLEWARE = [
     "sales.texts.check",
     # Below those whose headers static files get, too.
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "sales.press_guard.keep",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "sales.languages.ShoppersLanguage",
     "django.middleware.common.CommonMiddleware",
@@ -165,6 +168,7 @@ MIDDLEWARE = [
     "sales.desk.proof.keep",
     "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "sales.press_guard.Claiming",
 ]
 
 ROOT_URLCONF = "flashsale.urls"
@@ -178,7 +182,9 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-            ]
+            ],
+            # Its `csrf_token` takes the place of Django's.
+            "builtins": ["sales.templatetags.presses"],
         },
     }
 ]

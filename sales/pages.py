@@ -34,7 +34,8 @@ from sales.refusals import refusal, uncached
 
 # What sale.js imports: the page names them, so that the browser need not find them out one after another.
 MODULES = [
-    f"sales/{name}.js" for name in ("announcements", "attempts", "clock", "formats", "network", "news", "who", "words")
+    f"sales/{name}.js"
+    for name in ("announcements", "attempts", "clock", "formats", "network", "news", "station", "who", "words")
 ]
 # The last field of that name in a form.
 _USER_ID = re.compile(rb"(?:.*&)?userId=([^&]*)", re.DOTALL)

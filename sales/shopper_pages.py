@@ -8,6 +8,7 @@ from django import forms
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.http import urlencode
 from django.utils.translation import gettext, gettext_lazy
 from django.utils.translation import gettext_noop as _
 from django.views.decorators.csrf import csrf_exempt
@@ -73,7 +74,7 @@ def shopper(request: HttpRequest) -> HttpResponse:
     except (mails.NotSent, store.RedisError) as error:
         log.error("no code was sent: %s", error)
         return refusal(request, "unavailable", NO_MAIL)
-    return _page(request, Code(initial=form.cleaned_data), asks_code=True)
+    return _led_on(f"{reverse('confirm')}?{_query(Code(initial=form.cleaned_data))}")
 
 
 @csrf_exempt
@@ -97,10 +98,9 @@ def confirm(request: HttpRequest) -> HttpResponse:
         form.add_error("code", WRONG_CODE)
         return _page(request, form, status=401, asks_code=True)
     slug = form.cleaned_data["sale"]
-    onwards = reverse("sale", args=[slug]) if slug else reverse("shopper")
-    response = HttpResponse(status=303, headers={"Location": onwards})
+    response = _led_on(reverse("sale", args=[slug]) if slug else reverse("shopper"))
     identities.remember(response, tokens.issue(form.cleaned_data["email"]), tokens.VALID_SECONDS)
-    return _private(response)
+    return response
 
 
 @csrf_exempt
@@ -108,9 +108,9 @@ def leave(request: HttpRequest) -> HttpResponse:
     """Have the browser forget the address."""
     if refused := _refused(request):
         return refused
-    response = HttpResponse(status=303, headers={"Location": reverse("shopper")})
+    response = _led_on(reverse("shopper"))
     identities.forget(response)
-    return _private(response)
+    return response
 
 
 def _refused(request: HttpRequest) -> HttpResponse | None:
@@ -129,6 +129,7 @@ def _page(request: HttpRequest, form: Address, *, status: int = 200, asks_code: 
         "form": form,
         "slug": _slug(form),
         "asks_code": asks_code,
+        "query": _query(form),
         "is_linked": asks_code and email_codes.is_linked(str(form["code"].value() or "")),
         "named": named,
         "is_for_another": bool(named and named.sale and named.sale.slug != (_slug(form) or named.sale.slug)),
@@ -143,6 +144,16 @@ def _slug(form: Address) -> str:
     """Return the slug of the sale to go back to, which may be any text in an address; "" when it is none."""
     slug = str(form["sale"].value() or "")
     return slug if re.fullmatch(r"[\w-]+", slug, re.ASCII) else ""
+
+
+def _query(form: Address) -> str:
+    """Return what the page for the code has in its address, so that it can be loaded again."""
+    named = {name: str(form[name].value() or "") for name in ("email", "sale")}
+    return urlencode({name: value for name, value in named.items() if value})
+
+
+def _led_on(address: str) -> HttpResponse:
+    return _private(HttpResponse(status=303, headers={"Location": address}))
 
 
 def _private(response: HttpResponse) -> HttpResponse:

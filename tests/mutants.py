@@ -684,6 +684,23 @@ MUTANTS = {
         ),
         "tests/test_framing.py",
     ),
+    "a repeated press is done again": Mutant(
+        (("sales/presses.py", "time.time(), nx=True, ex", "time.time(), ex"),), "tests/test_presses.py"
+    ),
+    "another session may use a form's token": Mutant(
+        (("sales/presses.py", 'value = f"{nonce.hex()} {owner}"', 'value = f"{nonce.hex()}"'),), "tests/test_presses.py"
+    ),
+    "a kept answer is given to anybody who has the token": Mutant(
+        (("sales/presses.py", "if not marks & set(kept_marks)", "if not kept_marks"),), "tests/test_presses.py"
+    ),
+    "a repeat gets the first answer without its cookies": Mutant(
+        (("sales/presses.py", "for name, cookie in response.cookies.items()]", "for name, cookie in ()]"),),
+        "tests/test_presses.py",
+    ),
+    "a press that broke off is done again": Mutant(
+        (("sales/presses.py", 'LOST_AFTER_SECONDS else "lost"', 'LOST_AFTER_SECONDS else "first"'),),
+        "tests/test_presses.py",
+    ),
 }
 
 

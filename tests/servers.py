@@ -174,3 +174,39 @@ class LossyProxy:
 
     def close(self) -> None:
         self._listener.close()
+
+
+class DelayingProxy:
+    """A TCP proxy that holds up what passes, each way by half of `round_trip_seconds`, as a network far away does."""
+
+    def __init__(self, url: str, round_trip_seconds: float):
+        self._port, self._delay_seconds = int(url.rpartition(":")[2]), round_trip_seconds / 2
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> "DelayingProxy":
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._port))
+            for source, target in ((client, server), (server, client)):
+                threading.Thread(target=self._copy, args=(source, target), daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(1_000_000):
+                time.sleep(self._delay_seconds)
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            source.close()
+            target.close()

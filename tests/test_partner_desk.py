@@ -39,7 +39,7 @@ def history(sale: Sale) -> list[str]:
 def test_the_key_is_shown_on_demand_and_noted(verified_sale: Sale, role: str):
     client, key = member(role), tokens.partner_key(verified_sale.id, 1)
 
-    opened, shown = client.get(address(verified_sale)), client.post(address(verified_sale))
+    opened, shown = client.get(address(verified_sale)), client.post(address(verified_sale), follow=True)
 
     assert key not in opened.content.decode()
     assert f'<code class="secret" id="key">{key}</code>' in shown.content.decode()
@@ -82,7 +82,7 @@ def test_the_key_needs_a_form_of_ours(verified_sale: Sale):
 def test_another_sale_has_another_key_and_a_sale_that_is_not_there_has_none(verified_sale: Sale, make_sale: MakeSale):
     other, operator = make_sale(name="Other"), member("operator")
 
-    page = operator.post(address(other)).content.decode()
+    page = operator.post(address(other), follow=True).content.decode()
 
     assert tokens.partner_key(verified_sale.id, 1) not in page
     assert tokens.partner_key(other.id, 1) in page
@@ -102,7 +102,7 @@ def test_a_new_key_is_asked_for_first_and_noted(verified_sale: Sale):
     asked = html.unescape(operator.get(step).content.decode())
     number_then = Sale.objects.get().key_number
     made = operator.post(step)
-    shown = operator.post(address(verified_sale)).content.decode()
+    shown = operator.post(address(verified_sale), follow=True).content.decode()
 
     assert "is refused within a second" in asked
     assert number_then == 1

@@ -14,6 +14,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from sales import tokens
+from sales.desk import handover
 from sales.models import Identity, Sale
 
 # Of those who have the key, one more: the history names who it was.
@@ -36,6 +37,12 @@ class PartnerAdmin(admin.ModelAdmin):
         if not self.has_change_permission(request):
             raise PermissionDenied
         sale = get_object_or_404(Sale, pk=sale_id)
+        if request.method == "POST":
+            words = SHOWN.format(sale.key_number)
+            LogEntry.objects.log_actions(  # type: ignore[call-overload]
+                request.user.pk, [sale], CHANGE, words, single_object=True
+            )
+            return handover.lead_to(request, request.path, str(sale.key_number))
         context: dict[str, Any] = {
             **self.admin_site.each_context(request),
             "title": f"Partner of {sale}",
@@ -44,10 +51,6 @@ class PartnerAdmin(admin.ModelAdmin):
             "is_open": sale.identity == Identity.OPEN,
             "enter_url": settings.PUBLIC_URL + reverse("enter", args=[sale.slug]),
         }
-        if request.method == "POST":
-            words = SHOWN.format(sale.key_number)
-            LogEntry.objects.log_actions(  # type: ignore[call-overload]
-                request.user.pk, [sale], CHANGE, words, single_object=True
-            )
+        if handover.handed_over(request) == str(sale.key_number):
             context["key"] = tokens.partner_key(sale.id, sale.key_number)
         return TemplateResponse(request, "admin/sales/sale/partner.html", context)

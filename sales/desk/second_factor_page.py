@@ -13,6 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from sales import second_factor
+from sales.desk import handover
 from sales.desk.signin_form import CodeInput
 
 # The forms of the page, by their step, and what stands under the code of each.
@@ -37,11 +38,30 @@ class CodeForm(forms.Form):
 @require_http_methods(["GET", "HEAD", "POST"])
 def page(request: HttpRequest) -> HttpResponse:
     """Show how it stands, or take one of STEPS. Also for those who have yet to set one up before they see anything."""
-    user = request.user
-    if not (user.is_active and user.is_staff and (second_factor.is_satisfied(request) or second_factor.is_due(user))):
+    if not _may_see(request):
         return redirect_to_login(request.get_full_path(), reverse("admin:login"))
     step = STEPS.get(request.POST.get("step", ""))
     return step(request) if step else _page(request)
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD"])
+def codes_page(request: HttpRequest) -> HttpResponse:
+    """Show the backup codes that were made just now; later lead back to the page that makes new ones."""
+    codes = handover.handed_over(request).split()
+    if codes and _may_see(request):
+        return _page(request, codes)
+    return HttpResponseRedirect(reverse("admin:second_factor"))
+
+
+def _may_see(request: HttpRequest) -> bool:
+    user = request.user
+    may_see = second_factor.is_satisfied(request) or second_factor.is_due(user)
+    return user.is_active and user.is_staff and may_see
+
+
+def _show(request: HttpRequest, codes: list[str]) -> HttpResponse:
+    return handover.lead_to(request, reverse("admin:backup_codes"), " ".join(codes))
 
 
 def _begin(request: HttpRequest) -> HttpResponse:
@@ -59,14 +79,14 @@ def _turn_on(request: HttpRequest) -> HttpResponse:
             form.add_error("code", str(reason))
         else:
             django_otp.login(request, device)
-            return _page(request, codes=codes)
+            return _show(request, codes)
     return _page(request, on=form)
 
 
 def _renew(request: HttpRequest) -> HttpResponse:
     form = CodeForm("renew", request.POST)
     if _is_right(request, form):
-        return _page(request, codes=second_factor.renew_backup_codes(request.user))
+        return _show(request, second_factor.renew_backup_codes(request.user))
     return _page(request, renew=form)
 
 

@@ -18,8 +18,11 @@ class DeskSite(admin.AdminSite):
         return super().has_permission(request) and second_factor.is_satisfied(request)
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        page = path("second-factor/", second_factor_page.page, name="second_factor")
-        return [page, *super().get_urls()]
+        pages = [
+            path("second-factor/", second_factor_page.page, name="second_factor"),
+            path("second-factor/codes/", second_factor_page.codes_page, name="backup_codes"),
+        ]
+        return [*pages, *super().get_urls()]
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Django's own view; who has to set up a second factor first is led there."""

@@ -18,7 +18,18 @@ from sales.store.blocking import (
     servers,
 )
 from sales.store.failures import Archived, Failure, RedisError, ResponseError, Unavailable, Unknown
-from sales.store.keys import AUDITS, CHECKED_RUN, CODE_MAILS, CODES, DIRECTORY, REHEARSALS, WORKERS, WRITERS, key
+from sales.store.keys import (
+    AUDITS,
+    CHECKED_RUN,
+    CODE_MAILS,
+    CODES,
+    DIRECTORY,
+    PRESSES,
+    REHEARSALS,
+    WORKERS,
+    WRITERS,
+    key,
+)
 from sales.store.lane import Answer, ask, ask_everywhere, ask_scripts, call, close, place, run_scripts
 from sales.store.scripts import script
 from sales.store.server import RUN_ID
@@ -29,6 +40,7 @@ __all__ = [
     "CODES",
     "CODE_MAILS",
     "DIRECTORY",
+    "PRESSES",
     "REHEARSALS",
     "RUN_ID",
     "WORKERS",

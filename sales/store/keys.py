@@ -20,6 +20,8 @@ WRITERS = "writers"
 CODES = "codes:"
 # Of each that had a mail with codes while they are valid.
 CODE_MAILS = "code_mails:"
+# Of each press of a form: that it is under way or done, and its answer.
+PRESSES = "presses:"
 
 # Where a command's first key stands, when it is not its first argument. redis-py writes XINFO and its kind as one word.
 _KEY_PLACES = {"EVALSHA": 3, "EVAL": 3, "XINFO": 2}

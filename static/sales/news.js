@@ -1,6 +1,7 @@
 // Keeps the page up to date: by the shop's events while they come, else by asking as often as the shop wishes.
 
 import { send } from "./network.js";
+import { station } from "./station.js";
 
 const GIVE_UP_AFTER_MS = 8_000;
 const AGAIN_AFTER_MS = 3_000;
@@ -12,7 +13,11 @@ export function follow(api, needsTime, apply, lost) {
   let timer = null;
   let asking = null; // the question whose answer counts: an older one's may have waited here while the computer slept
   let isUnanswered = true; // events come without the time that they took: the clock needs one answer
-  let events = null;
+  const events = station(`${api}/events`, {
+    heard: apply,
+    lost,
+    changed: () => (events.isTold() ? isUnanswered || clearTimeout(timer) : asking ?? ask()),
+  });
 
   async function ask() {
     clearTimeout(timer);
@@ -38,28 +43,17 @@ export function follow(api, needsTime, apply, lost) {
     }
     asking = null;
     // Pages that opened together must not ask together.
-    if (!document.hidden && (isUnanswered || !isListening())) timer = setTimeout(ask, waitMs * (1 + Math.random() * 0.2));
-  }
-
-  const isListening = () => events?.readyState === EventSource.OPEN;
-
-  function listen() {
-    events = new EventSource(`${api}/events`);
-    events.addEventListener("open", () => isUnanswered || clearTimeout(timer));
-    events.addEventListener("status", (event) => apply(JSON.parse(event.data)));
-    events.addEventListener("unavailable", lost);
-    // The browser connects again by itself, unless the shop has no room for one who listens. Until then the page asks.
-    events.addEventListener("error", () => asking ?? ask());
+    if (!document.hidden && (isUnanswered || !events.isTold())) timer = setTimeout(ask, waitMs * (1 + Math.random() * 0.2));
   }
 
   function begin() {
     ask();
-    if (events?.readyState !== EventSource.CONNECTING && !isListening()) listen();
+    events.begin();
   }
 
   function rest() {
     clearTimeout(timer);
-    events?.close();
+    events.end();
   }
 
   function goOffline() {
