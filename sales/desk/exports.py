@@ -21,6 +21,7 @@ COLUMNS = {
     "purchased_at": "purchased_at",
     "remaining_stock": "remaining_stock",
     "cancelled_at": "cancelled_at",
+    "order_code": "order_code",
 }
 # What makes a spreadsheet read a cell as a formula: https://owasp.org/www-community/attacks/CSV_Injection
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
