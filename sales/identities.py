@@ -66,8 +66,7 @@ def check_may_ask(request: HttpRequest, sale: AnySale, user_id: str) -> None:
 
 
 def is_proven_to_buy(request: HttpRequest, sale: AnySale) -> bool:
-    """Return whether a request for which `shopper` has returned a name proves it. An open sale believes a name without a
-    token."""
+    """Return whether the request proves the name that `shopper` has returned: in an open sale only a token does."""
     return sale.identity != Identity.OPEN or bool(bearer(request))
 
 

@@ -1,4 +1,4 @@
-"""What only a holder of the secret key can make: keyed BLAKE2b (RFC 7693, section 2.9), each use with a key of its own."""
+"""What only a holder of the secret key can make: keyed BLAKE2b (RFC 7693, section 2.9), with a key for each use."""
 
 import hashlib
 from collections.abc import Iterable

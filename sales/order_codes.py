@@ -47,4 +47,4 @@ def fits(given: str, sale_id: int, order_id: str, stored: str) -> bool:
     """Return whether a code that was given is one under which the order was told: the `stored` one, which SQL keeps
     whatever becomes of the secret key ("" before the order is written), or one by a secret key of now or before."""
     codes = [stored, *(make(sale_id, order_id, secret) for secret in keyed_hashes.secrets())]
-    return any([compare_digest(given.encode(), code.encode()) for code in codes])
+    return any(compare_digest(given.encode(), code.encode()) for code in codes)

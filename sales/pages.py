@@ -33,7 +33,7 @@ MODULES = [
     f"sales/{name}.js" for name in ("announcements", "attempts", "clock", "formats", "network", "news", "who", "words")
 ]
 
-# So long the form's second press leads to the receipt that the first one's answer, cut off by it, would have led to.
+# This long a second press of the form leads to the receipt that the first one's answer, cut off by it, was to lead to.
 PRESSED_AGAIN_WITHIN_MS = 60_000
 
 
@@ -101,7 +101,7 @@ def _press_key(request: HttpRequest, sale_id: int, user_id: str) -> str:
 
 
 def _is_pressed_again(purchase: purchases.Purchase) -> bool:
-    """Return whether the press that bought was this browser's, and a moment ago: behind an address there may be many."""
+    """Return whether this browser's press has bought, and only a moment ago: there may be many behind an address."""
     age_ms = snapshots.now_ms() - purchases.purchased_ms(purchase.order_id)
     return purchase.outcome == "replayed" and age_ms <= PRESSED_AGAIN_WITHIN_MS
 

@@ -24,7 +24,8 @@ def _mail(sale: Sale, address: str, is_allowed: Callable[[], bool]) -> mails.Mai
     order = receipts.find_by_name(sale, identities.person(sale, address), None)
     if order is None or not is_allowed():
         return None
-    link = settings.PUBLIC_URL + receipts.address(sale.id, order.order_id)
+    path = receipts.address(sale.id, order.order_id)
+    link = settings.PUBLIC_URL + path
     context = {"sale": sale.name, "code": order.order_code, "link": link}
     subject = gettext("Your order: %(sale)s") % context
-    return mails.Mail(address, subject, render_to_string("sales/receipt.txt", context), (order.order_code, link))
+    return mails.Mail(address, subject, render_to_string("sales/receipt.txt", context), (order.order_code, link, path))

@@ -175,6 +175,7 @@ def test_a_name_that_looks_like_a_code_is_found_by_name(client: Client, open_sal
     assert "1 order" in client.get("/admin/sales/order/", {"q": "ada12345"}).content.decode()
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL reads small tables whole")
 def test_looking_for_a_code_reads_its_index(open_sale: Sale):
     plan = Order.objects.filter(order_code=CODE).order_by().explain()
 

@@ -21,7 +21,7 @@ FILES = [
     f"tests/test_{name}.py"
     for name in (
         *("orders", "audit", "publishing", "commands", "cancelling", "archiving", "invitations"),
-        *("attempt_counts", "analytics", "order_admin", "desk_race"),
+        *("attempt_counts", "analytics", "order_admin", "order_codes", "desk_race"),
     )
 ]
 # What these hold to memory is Python's.

@@ -112,7 +112,6 @@ def test_a_receipt_shows_the_code_that_was_told_first(client: Client, open_sale:
     assert code in client.get(address).content.decode()
 
 
-
 def test_a_receipt_before_the_order_is_written(client: Client, open_sale: Sale, bought: str):
     page = client.get(receipts.address(open_sale.id, bought))
 
@@ -270,9 +269,7 @@ def test_the_api_leads_to_a_receipt_that_is_kept_by_nobody(
     assert head.content == b""
 
 
-def test_the_key_that_bought_gets_the_same_receipt_again(
-    http: httpx.Client, open_sale: Sale, seen: Callable[[], None]
-):
+def test_the_key_that_bought_gets_the_same_receipt_again(http: httpx.Client, open_sale: Sale, seen: Callable[[], None]):
     seen()
     body, headers = {"userId": "ada@example.com"}, {"Idempotency-Key": "k-1"}
 
