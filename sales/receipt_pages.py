@@ -7,6 +7,7 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.functional import Promise
 from django.utils.translation import gettext, gettext_lazy
 from django.utils.translation import gettext_noop as _
 from django.views.decorators.csrf import csrf_exempt
@@ -180,7 +181,7 @@ def _redirect(address: str) -> HttpResponse:
     return HttpResponse(status=303, headers={"Cache-Control": "private, no-store", "Location": address})
 
 
-def _refused(request: HttpRequest, form: FindOrder, field: str, message: str, status: int) -> HttpResponse:
+def _refused(request: HttpRequest, form: FindOrder, field: str, message: Promise, status: int) -> HttpResponse:
     form.add_error(field, forms.ValidationError(message, params={"example": order_codes.EXAMPLE}))
     return _find_page(request, form, status)
 

@@ -70,12 +70,6 @@ def test_one_mailbox_is_limited_everywhere(client: Client, open_sale: Sale, sett
     assert [ask_for_a_code(client, 1) for _ in range(6)] == [202] * 5 + [429]
 
 
-def test_guessing_one_names_order_code_is_limited_everywhere(client: Client, open_sale: Sale, settings: Settings):
-    settings.ADDRESS_RATE = None
-
-    assert [find_an_order(client, 1) for _ in range(101)] == [404] * 100 + [429]
-
-
 def test_guessing_one_accounts_password_is_limited_everywhere(client: Client, db: None, settings: Settings):
     settings.ADDRESS_RATE = None
 
