@@ -7,7 +7,6 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils.functional import Promise
 from django.utils.translation import gettext, gettext_lazy
 from django.utils.translation import gettext_noop as _
 from django.views.decorators.csrf import csrf_exempt
@@ -39,16 +38,14 @@ CANCELLED = _("This order is cancelled")
 NO_RECEIPT = _("No receipt here")
 ONE_MOMENT = _("One moment")
 LOST = _("We are looking for your order")
-NOT_FOUND = gettext_lazy(
+NOT_FOUND = _(
     "There's no order with this name and code in this sale. Check both. You may have bought with another name."
 )
-NO_ORDER = gettext_lazy(
-    "No order for that name in this sale. Check the spelling, and whether you bought with another name."
-)
+NO_ORDER = _("No order for that name in this sale. Check the spelling, and whether you bought with another name.")
 NO_SALE = gettext_lazy("Choose a sale from the list.")
-NO_CODE = gettext_lazy("Enter your order code. It's on your receipt.")
-NOT_A_CODE = gettext_lazy("An order code has eight letters and digits, like %(example)s.")
-NO_MAILBOX = gettext_lazy("We can only e-mail the link to an e-mail address. Enter your order code instead.")
+NO_CODE = _("Enter your order code. It's on your receipt.")
+NOT_A_CODE = _("An order code has eight letters and digits, like %(example)s.")
+NO_MAILBOX = _("We can only e-mail the link to an e-mail address. Enter your order code instead.")
 NOT_HERE = _(
     "This address is cut off or mistyped. Open the link again or copy all of it. Or choose “Find my order” below."
 )
@@ -181,8 +178,8 @@ def _redirect(address: str) -> HttpResponse:
     return HttpResponse(status=303, headers={"Cache-Control": "private, no-store", "Location": address})
 
 
-def _refused(request: HttpRequest, form: FindOrder, field: str, message: Promise, status: int) -> HttpResponse:
-    form.add_error(field, forms.ValidationError(message, params={"example": order_codes.EXAMPLE}))
+def _refused(request: HttpRequest, form: FindOrder, field: str, message: str, status: int) -> HttpResponse:
+    form.add_error(field, gettext(message) % {"example": order_codes.EXAMPLE})
     return _find_page(request, form, status)
 
 
