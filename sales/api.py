@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from django.http import HttpRequest, HttpResponse
 
-from sales import cors, identities, purchases, ratelimits, receipts, snapshots, statuses, store
+from sales import cors, identities, order_codes, purchases, ratelimits, receipts, snapshots, statuses, store
 from sales import health as health_checks
 from sales.clock import iso
 from sales.endpoints import (
@@ -67,7 +67,9 @@ async def purchase(request: HttpRequest, slug: str = "") -> HttpResponse:
         purchases.count_unavailable(snapshots.last_known_id(slug), user_id, deadline)
         raise
     user_id = identities.shopper(request, sale, user_id)
-    return purchase_answer(sale.id, await purchases.buy(sale.id, user_id, idempotency_key, deadline=deadline))
+    purchase = await purchases.buy(sale.id, user_id, idempotency_key, deadline=deadline)
+    is_buyer = purchase.outcome != "already_purchased" or identities.is_proven_to_buy(request, sale)
+    return purchase_answer(sale.id, purchase, is_buyer)
 
 
 def read_attempt(request: HttpRequest) -> tuple[str, str]:
@@ -85,14 +87,17 @@ def read_attempt(request: HttpRequest) -> tuple[str, str]:
     return "" if claimed is None else read_shopper(claimed), idempotency_key
 
 
-def purchase_answer(sale_id: int, purchase: purchases.Purchase) -> HttpResponse:
+def purchase_answer(sale_id: int, purchase: purchases.Purchase, is_buyer: bool) -> HttpResponse:
+    """Return the answer to an attempt. Whoever is not known to be the order's buyer gets no way to its receipt."""
     outcome = purchase.outcome
     if not purchase.order_id:
         return _answer_without_order(outcome, purchase.remaining_stock, purchase.quota)
     body = _body(outcome, purchase.remaining_stock)
     body["orderId"] = purchase.order_id
     body["purchaseTime"] = iso(purchases.purchased_ms(purchase.order_id))
-    body["receiptUrl"] = receipts.address(sale_id, purchase.order_id)
+    if is_buyer:
+        body["orderCode"] = order_codes.make(sale_id, purchase.order_id)
+        body["receiptUrl"] = receipts.address(sale_id, purchase.order_id)
     return Answer(orjson.dumps(body), HTTP_STATUS[outcome], _headers_with_order(outcome, purchase.quota))
 
 

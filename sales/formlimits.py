@@ -8,6 +8,7 @@ from django_ratelimit.core import get_usage
 
 from sales import email_codes, shoppers
 from sales.addresses import address_of
+from sales.models import Sale
 
 Rate = str | Callable[[str, HttpRequest], str | None]
 Key = Callable[[str, HttpRequest], str]
@@ -50,3 +51,25 @@ def code_wait_seconds(request: HttpRequest, address: str) -> int:
 def redeem_wait_seconds(request: HttpRequest) -> int:
     """Count a code that is given, as `wait_seconds` does. The tries at each mailbox's code are counted with it."""
     return wait_seconds(request, "redeem_code", {"address": by_address("30/10m")})
+
+
+def find_wait_seconds(request: HttpRequest, guessed: str) -> int:
+    """Count a look for an order, as `wait_seconds` does. `guessed` says whose code may be guessed by it; "" when it
+    needs none. That limit is five addresses' tries, so that no one address locks the buyer out; by it somebody guesses
+    one code 1 time in 7 million days."""
+    limits = {"address": by_address("20/m")}
+    if guessed:
+        limits["name"] = "100/m", lambda group, request: guessed
+    return wait_seconds(request, "find_order", limits)
+
+
+def link_wait_seconds(request: HttpRequest) -> int:
+    """Count a wish for a mail with the link to an order, as `wait_seconds` does."""
+    return wait_seconds(request, "mail_link", {"address": by_address("10/10m")})
+
+
+def may_mail_link(request: HttpRequest, sale: Sale, address: str) -> bool:
+    """Count a mail with the link to an order, and return whether its owner's mailbox has not had enough of them. Only
+    those that really go out are counted: nobody uses them up before there is an order."""
+    of_mailbox = f"{sale.pk} {shoppers.mailbox(address)}"
+    return not wait_seconds(request, "mailed_link", {"mailbox": ("3/h", lambda group, request: of_mailbox)})

@@ -65,6 +65,20 @@ def check_may_ask(request: HttpRequest, sale: AnySale, user_id: str) -> None:
         raise Refused("forbidden", NOT_YOURS)
 
 
+def is_proven_to_buy(request: HttpRequest, sale: AnySale) -> bool:
+    """Return whether the request proves the name that `shopper` has returned: in an open sale only a token does."""
+    return sale.identity != Identity.OPEN or bool(bearer(request))
+
+
+def is_proven(request: HttpRequest, sale: AnySale, user_id: str) -> bool:
+    """Return whether a token or cookie of the request proves that the asker is that shopper."""
+    try:
+        named = named_in(sale, request)
+    except Refused:
+        return False
+    return named is not None and named.user_id == person(sale, user_id)
+
+
 def person(sale: AnySale, user_id: str) -> str:
     """Return the name under which a shopper buys in a sale: some sales take all spellings of a mailbox for one."""
     return shoppers.mailbox(user_id) if sale.one_mailbox else user_id

@@ -48,12 +48,18 @@ class Mail(NamedTuple):
     secrets: Collection[str] = ()
 
 
-def send(compose: Callable[[], Mail]) -> None:
+def can_send() -> bool:
+    """Return whether there is a mail server."""
+    return not settings.EMAIL_BACKEND.endswith(".dummy.EmailBackend")
+
+
+def send(compose: Callable[[], Mail | None]) -> None:
     """Reach the mail server, compose the mail, and hand both over to a thread. What the server says of it is logged.
 
+    When `compose` returns None no mail goes out, and the asker waits as long as for one that does.
     Raises NotSent when the server cannot be reached, and what `compose` raises.
     """
-    if settings.EMAIL_BACKEND.endswith(".dummy.EmailBackend"):
+    if not can_send():
         raise NotSent("EMAIL_URL is not set: no mail can be sent")
     if not _room.acquire(timeout=1):
         raise NotSent("more mails are being sent than the mail server takes")
@@ -86,16 +92,22 @@ async def finished() -> AsyncIterator[None]:
             log.warning("the mail server took too long: %s mails were cut off", len(_under_way))
 
 
-def _send(connection: BaseEmailBackend, mail: Mail) -> None:
+def _send(connection: BaseEmailBackend, mail: Mail | None) -> None:
+    try:
+        if mail:
+            _hand_over(connection, mail)
+    finally:
+        _close(connection)
+        _room.release()
+
+
+def _hand_over(connection: BaseEmailBackend, mail: Mail) -> None:
     try:
         EmailMessage(mail.subject, mail.text, to=[mail.address], connection=connection).send()
     except OSError as error:
         log.warning(REFUSED, named(mail.address), _said(error, (mail.address, *mail.secrets)))
     except Exception:
         log.exception("no mail went to %s", named(mail.address))
-    finally:
-        _close(connection)
-        _room.release()
 
 
 def _close(connection: BaseEmailBackend) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Q
 
-from sales import store
+from sales import order_codes, store
 from sales.models import Order, Quarantine, Sale
 from sales.purchases import purchased_ms
 from sales.workers import process_name
@@ -232,6 +232,7 @@ def row(sale_id: int, user_id: str, order_id: str, remaining_stock: int, key_dig
     return Order(
         sale_id=sale_id,
         order_id=order_id,
+        order_code=order_codes.make(sale_id, order_id),
         user_id=user_id,
         purchased_at=datetime.fromtimestamp(purchased_ms(order_id) / 1000, UTC),
         remaining_stock=remaining_stock,

@@ -16,6 +16,7 @@ from sales import (
     directory,
     formats,
     identities,
+    keyed_hashes,
     languages,
     purchases,
     receipts,
@@ -25,6 +26,7 @@ from sales import (
     store,
     words,
 )
+from sales.addresses import address_of
 from sales.endpoints import Refused, endpoint, find_shown_sale, read_shopper
 from sales.headers import OF_PAGES
 from sales.models import Identity
@@ -43,6 +45,9 @@ _USER_ID = re.compile(rb"(?:.*&)?userId=([^&]*)", re.DOTALL)
 LONGEST_TYPED_BYTES = 12 * shoppers.LONGEST_USER_ID + 100
 # Stands for what was typed in the page that all share.
 TYPED = b"@typed@"
+
+# This long a second press of the form leads to the receipt that the first one's answer, cut off by it, was to lead to.
+PRESSED_AGAIN_WITHIN_MS = 60_000
 
 
 @endpoint("GET", "HEAD", "POST", refuse=refusal)
@@ -90,16 +95,41 @@ async def _buy(request: HttpRequest, slug: str) -> HttpResponse:
     try:
         claimed = read_shopper(typed) if typed or found.identity == Identity.OPEN else ""
         user_id = identities.shopper(request, found, claimed)
-        purchase = await purchases.buy(found.id, user_id, deadline=deadline)
+        purchase = await purchases.buy(found.id, user_id, _press_key(request, found.id, user_id), deadline=deadline)
     except Refused as refused:
         purchase = purchases.Purchase(refused.code)
     except store.Failure as failure:
         purchase = purchases.Purchase(failure.outcome)
     language = languages.of(request)
-    if purchase.order_id:  # by redirect, so that to load the page again sends no form again
-        receipt = f"{receipts.address(found.id, purchase.order_id)}?outcome={purchase.outcome}"
-        return HttpResponse(status=303, headers={**uncached(language, purchase.outcome), "Location": receipt})
-    return _answer_page(language, found, typed, purchase)
+    if not purchase.order_id:
+        return _answer_page(language, found, typed, purchase)
+    is_first = purchase.outcome == "purchased" or _is_pressed_again(purchase)
+    outcome = "purchased" if is_first else "already_purchased"
+    if not is_first and not identities.is_proven_to_buy(request, found):
+        return _answer_page(language, found, typed, purchase._replace(outcome=outcome))
+    # By redirect, so that to load the page again sends no form again.
+    receipt = f"{receipts.address(found.id, purchase.order_id)}?outcome={outcome}"
+    return HttpResponse(status=303, headers={**uncached(language, outcome), "Location": receipt})
+
+
+def _press_key(request: HttpRequest, sale_id: int, user_id: str) -> str:
+    """Return the Idempotency-Key of the form's presses: one for a shopper's browser at its address, "" where addresses
+    are not known.
+
+    A page that all share can carry no key, and no cookie is set. A browser cuts off a press by the next one, whose
+    answer must then be that of the first.
+    """
+    if not settings.ADDRESS_RATE:
+        return ""
+    said = [request.META.get(name, "") for name in ("HTTP_USER_AGENT", "HTTP_ACCEPT_LANGUAGE")]
+    pressed = "\n".join((str(sale_id), address_of(request), *said, user_id))
+    return keyed_hashes.digest("sales.pages.press", pressed, 16).hex()
+
+
+def _is_pressed_again(purchase: purchases.Purchase) -> bool:
+    """Return whether this browser's press has bought, and only a moment ago: there may be many behind an address."""
+    age_ms = snapshots.now_ms() - purchases.purchased_ms(purchase.order_id)
+    return purchase.outcome == "replayed" and age_ms <= PRESSED_AGAIN_WITHIN_MS
 
 
 def _typed(body: bytes) -> str:

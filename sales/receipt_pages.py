@@ -6,13 +6,25 @@ from django import forms
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils.translation import gettext, gettext_lazy
 from django.utils.translation import gettext_noop as _
 from django.views.decorators.csrf import csrf_exempt
 
-from sales import formats, formlimits, identities, receipts, shoppers, store, words
+from sales import (
+    email_codes,
+    formats,
+    formlimits,
+    identities,
+    mails,
+    order_codes,
+    receipt_mails,
+    receipts,
+    shoppers,
+    store,
+    words,
+)
 from sales.clock import to_ms
-from sales.endpoints import Refused
 from sales.models import Sale
 from sales.origins import is_foreign
 from sales.refusals import refusal
@@ -26,16 +38,16 @@ CANCELLED = _("This order is cancelled")
 NO_RECEIPT = _("No receipt here")
 ONE_MOMENT = _("One moment")
 LOST = _("We are looking for your order")
-NOT_CONFIRMED = gettext_lazy(
-    "In this sale everybody sees only their own order. Confirm this e-mail address first, by “My e-mail address” below."
+NOT_FOUND = _(
+    "There's no order with this name and code in this sale. Check both. You may have bought with another name."
 )
-NOT_FOUND = gettext_lazy(
-    "No order for that name in this sale. Check the spelling, and whether you bought with another name."
-)
+NO_ORDER = _("No order for that name in this sale. Check the spelling, and whether you bought with another name.")
 NO_SALE = gettext_lazy("Choose a sale from the list.")
+NO_CODE = _("Enter your order code. It's on your receipt.")
+NOT_A_CODE = _("An order code has eight letters and digits, like %(example)s.")
+NO_MAILBOX = _("We can only e-mail the link to an e-mail address. Enter your order code instead.")
 NOT_HERE = _(
-    "This address is cut off or mistyped. Open the link again or copy all of it; "
-    "or choose “Find my order” below and type the name that you bought with."
+    "This address is cut off or mistyped. Open the link again or copy all of it. Or choose “Find my order” below."
 )
 NOT_NOW = _("Your order is safe, but it cannot be shown right now. Load this page again in a moment.")
 NOWHERE = _(
@@ -43,7 +55,9 @@ NOWHERE = _(
     "this page's address."
 )
 NOT_SEARCHED = _("Orders cannot be looked up right now; yours is safe. Try again in a moment.")
-FROM_ELSEWHERE = _("This form came from another site. Choose “Find my order” below, and type the name there.")
+NOT_MAILED = _("We can't send e-mail right now. Your order is safe. Try again in a few minutes.")
+TOO_MANY_MAILS = _("Too many links were asked for lately from your network. Try again in %(time)s.")
+FROM_ELSEWHERE = _("This form came from another site. Choose “Find my order” below, and fill in the form there.")
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +113,7 @@ class FindOrder(forms.Form):
         error_messages=dict.fromkeys(("required", "invalid_choice"), NO_SALE),
     )
     user_id = forms.CharField(required=False, strip=False)
+    order_code = forms.CharField(required=False, strip=False)
 
     def clean_user_id(self) -> str:
         try:
@@ -107,10 +122,10 @@ class FindOrder(forms.Form):
             raise forms.ValidationError(words.sentence("invalid_request")) from None
 
 
-# The form only reads, and no cookie says who sends it: as on the sale's page, its origin is what is checked.
+# The form changes nothing here: its origin is what is checked, as on the sale's page.
 @csrf_exempt
 def find_order(request: HttpRequest) -> HttpResponse:
-    """Lead from a sale and a name to the receipt."""
+    """Lead from a sale, a name and an order code to the receipt, or mail its link to the name."""
     if request.method in ("GET", "HEAD"):
         return _find_page(request, FindOrder(initial={"sale": request.GET.get("sale")}))
     if request.method != "POST":
@@ -121,32 +136,61 @@ def find_order(request: HttpRequest) -> HttpResponse:
     if not form.is_valid():
         return _find_page(request, form, 400)
     try:
-        if wait_seconds := formlimits.wait_seconds(request, "find_order", _limits(form)):
-            return refusal(request, "rate_limited", wait_seconds=wait_seconds)
-        sale, user_id = form.cleaned_data["sale"], form.cleaned_data["user_id"]
-        identities.check_may_ask(request, sale, user_id)
-        address = receipts.address_by_name(sale, identities.person(sale, user_id))
-    except Refused:
-        form.add_error("user_id", NOT_CONFIRMED)
-        return _find_page(request, form, 403)
+        return _mail_link(request, form) if "mail" in request.POST else _open(request, form)
+    except mails.NotSent as error:
+        log.error("no link to an order was sent: %s", error)
+        return refusal(request, "unavailable", NOT_MAILED)
     except (DatabaseError, store.RedisError, store.Unavailable) as error:
         log.warning("orders cannot be looked up: %s", error)
         return _not_now(request, NOT_SEARCHED)
-    if address:
-        return HttpResponse(status=303, headers={"Cache-Control": "private, no-store", "Location": address})
-    form.add_error("user_id", NOT_FOUND)
-    return _find_page(request, form, 404)
 
 
-def _limits(form: FindOrder) -> formlimits.Limits:
-    """Return the limits of one address, and of one name whatever address asks for it."""
-    return {
-        "address": formlimits.by_address("20/m"),
-        "name": ("10/m", lambda group, request: form.cleaned_data["user_id"]),
-    }
+def _open(request: HttpRequest, form: FindOrder) -> HttpResponse:
+    """Redirect to the receipt. Whoever has proven to be the shopper needs no code."""
+    sale, user_id, typed = (form.cleaned_data[name] for name in ("sale", "user_id", "order_code"))
+    is_proven = identities.is_proven(request, sale, user_id)
+    code = None if is_proven else order_codes.read(typed)
+    if code == "":
+        is_empty = not typed.strip()
+        return _refused(request, form, "order_code", NO_CODE if is_empty else NOT_A_CODE, 400)
+    if wait_seconds := formlimits.find_wait_seconds(request, "" if is_proven else f"{sale.pk} {user_id}"):
+        return refusal(request, "rate_limited", wait_seconds=wait_seconds)
+    order = receipts.find_by_name(sale, identities.person(sale, user_id), code)
+    if order is None:
+        return _refused(request, form, "user_id", NO_ORDER if is_proven else NOT_FOUND, 404)
+    return _redirect(receipts.address(sale.id, order.order_id))
+
+
+def _mail_link(request: HttpRequest, form: FindOrder) -> HttpResponse:
+    """Mail the link, if there is an order, and say the same if there is none."""
+    sale = form.cleaned_data["sale"]
+    try:
+        address = email_codes.read_address(form.cleaned_data["user_id"])
+    except shoppers.InvalidShopper:
+        return _refused(request, form, "user_id", NO_MAILBOX, 400)
+    if wait_seconds := formlimits.link_wait_seconds(request):
+        return refusal(request, "rate_limited", TOO_MANY_MAILS, wait_seconds=wait_seconds)
+    receipt_mails.send(sale, address, lambda: formlimits.may_mail_link(request, sale, address))
+    return _redirect(f"{reverse('find_order')}?sale={sale.slug}&mailed=1")
+
+
+def _redirect(address: str) -> HttpResponse:
+    return HttpResponse(status=303, headers={"Cache-Control": "private, no-store", "Location": address})
+
+
+def _refused(request: HttpRequest, form: FindOrder, field: str, message: str, status: int) -> HttpResponse:
+    form.add_error(field, gettext(message) % {"example": order_codes.EXAMPLE})
+    return _find_page(request, form, status)
 
 
 def _find_page(request: HttpRequest, form: FindOrder, status: int = 200) -> HttpResponse:
-    response = render(request, "sales/find_order.html", {"form": form}, status=status)
+    context = {
+        "form": form,
+        "example": order_codes.EXAMPLE,
+        "can_mail": mails.can_send(),
+        "is_mailed": "mailed" in request.GET,
+        "icon": words.icon("purchased"),
+    }
+    response = render(request, "sales/find_order.html", context, status=status)
     response["Cache-Control"] = "private, no-store"
     return response

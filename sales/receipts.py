@@ -1,47 +1,51 @@
 """Receipts: the signed address of an order, and what stands behind it."""
 
-import hashlib
-from collections.abc import Iterable
 from datetime import datetime
-from functools import lru_cache
 from hmac import compare_digest
 from typing import NamedTuple
 
-from django.conf import settings
-from django.db.models import Q
-from django.utils.crypto import salted_hmac
+from django.db.models import QuerySet
 
-from sales import continuity, publishing, store
+from sales import continuity, keyed_hashes, order_codes, publishing, store
 from sales.models import Order, Sale
 from sales.purchases import purchased_ms
 
 SIGNATURE_BYTES = 16
 
-# A shopper, and when the order was cancelled, if it was.
-Found = tuple[str, datetime | None]
+# A shopper; when the order was cancelled, if it was; and its code, "" before it is in SQL.
+Found = tuple[str, datetime | None, str]
 
 
 class Receipt(NamedTuple):
     sale: Sale
     order_id: str
     user_id: str
-    cancelled_at: datetime | None = None
+    cancelled_at: datetime | None
+    order_code: str
 
     @property
     def purchased_ms(self) -> int:
         return purchased_ms(self.order_id)
 
 
+class Named(NamedTuple):
+    """An order of a shopper whose name was asked for."""
+
+    order_id: str
+    order_code: str
+
+
 def address(sale_id: int, order_id: str) -> str:
     """Return the path of an order's receipt. Who has it sees the receipt; nobody can guess it."""
     named = f"{sale_id}.{order_id}"
-    return f"/receipts/{named}.{_signature(named, settings.SECRET_KEY)}/"
+    return f"/receipts/{named}.{_signature(named)}/"
 
 
 def read(token: str) -> tuple[int, str] | None:
     """Return the sale and the order_id that a token names, or None when we have not signed it."""
     named, _, signature = token.rpartition(".")
-    if not token.isascii() or not any(compare_digest(signature, _signature(named, secret)) for secret in _secrets()):
+    secrets = keyed_hashes.secrets()
+    if not token.isascii() or not any(compare_digest(signature, _signature(named, secret)) for secret in secrets):
         return None
     sale_id, _, order_id = named.partition(".")
     return int(sale_id), order_id
@@ -55,36 +59,52 @@ def find(sale_id: int, order_id: str) -> Receipt | None:
     # An entry leaves the stream once its row is committed, which may be between the first look and the second.
     found = _in_sql(sale_id, order_id) or _in_stream(sale_id, order_id) or _in_sql(sale_id, order_id)
     sale = Sale.objects.filter(pk=sale_id).first()
-    return Receipt(sale, order_id, *found) if sale and found else None
+    if not sale or not found:
+        return None
+    user_id, cancelled_at, stored = found
+    return Receipt(sale, order_id, user_id, cancelled_at, stored or order_codes.make(sale_id, order_id))
 
 
-def address_by_name(sale: Sale, user_id: str) -> str:
-    """Return the path of a shopper's receipt, or "" when the shopper has no order in this sale. Who has none but a
-    cancelled one is led to that, which says so.
+def find_by_name(sale: Sale, user_id: str, code: str | None) -> Named | None:
+    """Return a shopper's order in a sale, or None: the valid one, or else the newest that was cancelled.
 
-    The only way from a name to somebody's receipt. Who calls it has made sure that the sale believes the asker.
-    Raises store.Unavailable when it cannot be told.
+    `code` is the order code that the asker has given, which only finds its own order. None stands for an asker who has
+    proven to be the shopper. Whether there is such an order or not, the work is the same.
+    Raises store.Unavailable and django.db.DatabaseError when it cannot be told.
     """
     try:
-        purchase = store.client().hget(store.key(sale.id, "purchases"), user_id)
+        held = _of_shopper(sale, user_id)
+        config = publishing.standing(sale).config
     except store.RedisError as error:
         raise store.Unavailable(str(error)) from error
-    if purchase:
-        return address(sale.id, purchase.decode().partition(" ")[0])
-    of_shopper = Q(user_id=user_id)
-    # In no order: for that of Meta SQLite would read the whole sale.
-    valid = next(iter(sale.valid_orders().filter(of_shopper).order_by()), None)
-    if order := valid or sale.cancelled_orders().filter(of_shopper).last():
-        return address(sale.id, order.order_id)
-    config = publishing.standing(sale).config
+    for order_id, stored in held:
+        if code is None or order_codes.fits(code, sale.id, order_id, stored):
+            return Named(order_id, stored or order_codes.make(sale.id, order_id))
     if not config or (reason := continuity.closed_reason(config)):
         raise store.Unavailable(reason if config else "Redis does not hold the sale")
-    return ""
+    return None
+
+
+def _of_shopper(sale: Sale, user_id: str) -> list[tuple[str, str]]:
+    """Return order_id and stored code of each order that a shopper has in a sale, the valid one first."""
+    purchase = store.client().hget(store.key(sale.id, "purchases"), user_id)
+    # Two queries, because valid orders and cancelled ones have an index each.
+    valid = _held(sale.valid_orders().filter(user_id=user_id))
+    cancelled = _held(sale.cancelled_orders().filter(user_id=user_id))
+    cancelled.sort(key=lambda order: continuity.position(order[0]), reverse=True)
+    held = [*valid, *cancelled]
+    bought = purchase.decode().partition(" ")[0] if purchase else ""
+    return held if not bought or bought in dict(held) else [(bought, ""), *held]
+
+
+def _held(orders: QuerySet[Order]) -> list[tuple[str, str]]:
+    # Unordered: SQLite would read the sale's orders in the model's order, and look at each for the name.
+    return list(orders.order_by().values_list("order_id", "order_code"))
 
 
 def _in_sql(sale_id: int, order_id: str) -> Found | None:
     orders = Order.objects.filter(sale_id=sale_id, order_id=order_id).order_by()
-    return next(iter(orders.values_list("user_id", "cancelled_at")), None)
+    return next(iter(orders.values_list("user_id", "cancelled_at", "order_code")), None)
 
 
 def _in_stream(sale_id: int, order_id: str) -> Found | None:
@@ -92,22 +112,9 @@ def _in_stream(sale_id: int, order_id: str) -> Found | None:
         entries = store.client().xrange(store.key(sale_id, "orders"), min=order_id, max=order_id)
     except store.RedisError as error:
         raise store.Unavailable(str(error)) from error
-    return (entries[0][1][b"user_id"].decode(), None) if entries else None
+    return (entries[0][1][b"user_id"].decode(), None, "") if entries else None
 
 
-def _signature(named: str, secret: str) -> str:
-    """Return 128 bits that only a holder of the secret can make (BLAKE2b keyed as a MAC: RFC 7693, section 2.9)."""
-    signature = _keyed(secret).copy()
-    signature.update(named.encode())
-    return signature.hexdigest()
-
-
-@lru_cache(maxsize=10)
-def _keyed(secret: str) -> "hashlib.blake2b":
-    """Return the hash with its key, which is derived from `secret` and made once: half of the work."""
-    key = salted_hmac("sales.receipts", "key", secret=secret, algorithm="sha256").digest()
-    return hashlib.blake2b(key=key, digest_size=SIGNATURE_BYTES)
-
-
-def _secrets() -> Iterable[str]:
-    return settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS
+def _signature(named: str, secret: str = "") -> str:
+    """Return 128 bits that only a holder of the secret can make; without one, of the secret key."""
+    return keyed_hashes.digest("sales.receipts", named, SIGNATURE_BYTES, secret).hex()

@@ -13,7 +13,7 @@ import orjson
 from django.conf import settings
 from django.utils.crypto import salted_hmac
 
-from sales import shoppers
+from sales import keyed_hashes, shoppers
 
 ALGORITHM = "HS256"
 # Ours begin so, that nobody takes them for a partner's; it is no part of the JWT.
@@ -68,7 +68,7 @@ def read(token: str) -> Named:
     """Return whom a token of ours names. Raises InvalidToken."""
     if not token.startswith(OURS):
         raise InvalidToken("This token is not one of this site. Ask for another at /api/shopper/code.")
-    return _read(token[len(OURS) :], map(_own_key, _secrets()))
+    return _read(token[len(OURS) :], map(_own_key, keyed_hashes.secrets()))
 
 
 def read_for(token: str, sale_id: int, key_number: int) -> Named:
@@ -77,7 +77,7 @@ def read_for(token: str, sale_id: int, key_number: int) -> Named:
     Raises InvalidToken.
     """
     if not token.startswith(OURS):
-        return _read(token, (partner_key(sale_id, key_number, secret) for secret in _secrets()))
+        return _read(token, (partner_key(sale_id, key_number, secret) for secret in keyed_hashes.secrets()))
     named = read(token)
     if named.sale_id not in (None, sale_id):
         raise InvalidToken("This token is for another sale. Get one for this sale.")
@@ -165,7 +165,3 @@ def _own_key(secret: str) -> str:
 @lru_cache(maxsize=1_000)
 def _partner_key(sale_id: int, key_number: int, secret: str) -> str:
     return salted_hmac("sales.tokens", f"partner {sale_id} {key_number}", secret=secret, algorithm="sha256").hexdigest()
-
-
-def _secrets() -> Iterable[str]:
-    return settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS

@@ -55,8 +55,8 @@ HEADLINE: Words = {
 
 # What happened, and what to do next.
 SENTENCE: Words = {
-    "purchased": _("It is yours. Please keep the order number."),
-    "already_purchased": _("One per person, and yours is safe."),
+    "purchased": _("It's yours! Save your order code."),
+    "already_purchased": _("One per person. Your order is safe."),
     "sold_out": _("Every unit has been bought. Have a look at the other sales."),
     "not_started": _("The sale has not started yet. Come back at the start."),
     "ended": _("It is over, and nothing was bought. Have a look at the other sales."),

@@ -489,6 +489,23 @@ MUTANTS = {
         ),
         "tests/test_receipts.py",
     ),
+    "a name finds an order without its code": Mutant(
+        (("sales/receipt_pages.py", "code = None if is_proven else", "code = None if True else"),),
+        "tests/test_find_order.py",
+    ),
+    "a buyer's name gets the receipt from the API": Mutant(
+        (("sales/api.py", "    if is_buyer:\n", "    if True:\n"),), "tests/test_api.py"
+    ),
+    "a buyer's name opens the receipt in the buy form": Mutant(
+        (("sales/pages.py", "not is_first and not identities", "False and not identities"),), "tests/test_pages.py"
+    ),
+    "a code that was told is forgotten with its secret key": Mutant(
+        (("sales/order_codes.py", "codes = [stored, *(", "codes = [*("),), "tests/test_order_codes.py"
+    ),
+    "who asks for the link in advance uses up the buyer's mails": Mutant(
+        (("sales/receipt_mails.py", "order is None or not is_allowed()", "not is_allowed() or order is None"),),
+        "tests/test_find_order.py",
+    ),
     "anybody may look for orders without limit": Mutant(
         (("sales/formlimits.py", 'if usage and usage["should_limit"] else 0', "if False else 0"),),
         "tests/test_find_order.py",

@@ -6,9 +6,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.sync_api import expect
 
-from sales import store
+from sales import order_codes, store
 from sales.models import Sale
-from tests.browsers import buy
+from tests.browsers import Visitor, buy
 from tests.conftest import OpenPage
 from tests.servers import WebServer
 
@@ -18,9 +18,9 @@ def javascript(request: pytest.FixtureRequest) -> bool:
     return request.param
 
 
-def order_of(sale: Sale, user_id: str) -> str:
+def code_of(sale: Sale, user_id: str) -> str:
     found = store.client().hget(store.key(sale.id, "purchases"), user_id)
-    return found.decode().split()[0]
+    return order_codes.make(sale.id, found.decode().split()[0])
 
 
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
@@ -30,7 +30,7 @@ def test_a_shopper_buys(open_page: OpenPage, open_sale: Sale, javascript: bool):
     buy(page, "ada@example.com")
 
     expect(page.get_by_role("heading", name="You have it!")).to_be_visible()
-    expect(page.locator("#order-id")).to_have_text(order_of(open_sale, "ada@example.com"))
+    expect(page.locator("#order-code")).to_have_text(code_of(open_sale, "ada@example.com"))
     if javascript:
         expect(page.locator("#left")).to_have_text("9 of 10 left")
         page.get_by_role("link", name="Open your receipt").click()
@@ -39,27 +39,46 @@ def test_a_shopper_buys(open_page: OpenPage, open_sale: Sale, javascript: bool):
 
 
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
-def test_who_has_one_is_told_so_and_sees_the_order(open_page: OpenPage, open_sale: Sale, javascript: bool):
+def test_a_buyers_name_leads_somebody_else_to_no_receipt(
+    open_page: OpenPage, visitor: Visitor, open_sale: Sale, javascript: bool
+):
     page = open_page(java_script_enabled=javascript)
     buy(page, "ada@example.com")
     expect(page.get_by_role("heading", name="You have it!")).to_be_visible()
 
-    page.goto("/")
-    buy(page, "ADA@example.com")
+    other = visitor.open(java_script_enabled=javascript, user_agent="another browser")
+    buy(other, "ADA@example.com")
 
-    expect(page.get_by_role("heading", name="You already have one")).to_be_visible()
-    expect(page.locator("#order-id")).to_have_text(order_of(open_sale, "ada@example.com"))
+    expect(other.get_by_role("heading", name="You already have one")).to_be_visible()
+    expect(other.get_by_role("link", name="Open your receipt")).to_have_count(0)
+    assert not {order for order in (code_of(open_sale, "ada@example.com"), "/receipts/") if order in other.content()}
+    other.get_by_role("link", name="Find it with your order code").click()
+    expect(other.get_by_label("Sale")).to_have_value(open_sale.slug)
+
+
+@pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
+def test_the_tab_that_bought_gets_its_receipt_again(open_page: OpenPage, open_sale: Sale):
+    page = open_page()
+    buy(page, "ada@example.com")
+    expect(page.get_by_role("heading", name="You have it!")).to_be_visible()
+
+    page.reload()
+    buy(page, "ada@example.com")
+
+    expect(page.locator("#order-code")).to_have_text(code_of(open_sale, "ada@example.com"))
+    page.get_by_role("link", name="Open your receipt").click()
+    expect(page.get_by_text("Bought by")).to_be_visible()
 
 
 def test_somebody_else_buys_on_the_same_screen(open_page: OpenPage, open_sale: Sale):
     page = open_page()
     buy(page, "ada@example.com")
 
-    page.get_by_role("link", name="Buy for somebody else").click()
+    page.get_by_role("link", name="Order for someone else").click()
     buy(page, "bob@example.com")
 
     expect(page.get_by_role("heading", name="You have it!")).to_be_visible()
-    expect(page.locator("#order-id")).to_have_text(order_of(open_sale, "bob@example.com"))
+    expect(page.locator("#order-code")).to_have_text(code_of(open_sale, "bob@example.com"))
 
 
 def test_a_mistyped_name_is_kept(open_page: OpenPage, open_sale: Sale, javascript: bool):

@@ -267,7 +267,7 @@ def test_crowd_that_did_not_come_or_did_not_finish_fails(exit_status: int | None
 SOLD_OUT = b'{"success":false,"message":"Sold out","remainingStock":0,"code":"sold_out"}'
 WON = (
     b'{"success":true,"message":"Yes","remainingStock":0,"code":"purchased","orderId":"%s","purchaseTime":"noon",'
-    b'"receiptUrl":"/receipts/here/"}' % FIRST.encode()
+    b'"orderCode":"K7QX-2M9P","receiptUrl":"/receipts/here/"}' % FIRST.encode()
 )
 REPLAYED = {"idempotent-replayed": "true"}
 
@@ -287,6 +287,7 @@ def test_answers_of_the_contract_are_accepted():
         Reply(409, {}, SOLD_OUT.replace(b"false", b"true")),
         Reply(200, {}, WON.replace(b"orderId", b"order")),
         Reply(200, {}, WON.replace(b"receiptUrl", b"receipt")),
+        Reply(200, {}, WON.replace(b"orderCode", b"short")),
         Reply(429, {}, b'{"success":false,"code":"rate_limited","message":"Wait","remainingStock":null}'),
         Reply(503, {"retry-after": "1"}, b'{"success":false,"code":"unknown","message":"?","remainingStock":null}'),
         Reply(400, {}, b"<h1>Bad Request</h1>"),

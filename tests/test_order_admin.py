@@ -129,6 +129,7 @@ def test_the_export_holds_what_the_list_shows(viewer: Client, make_sale: MakeSal
     one, two = make_sale(name="one"), make_sale(name="Zwölf")
     add_orders(one, 2)
     add_orders(two, 1, first=2)
+    Order.objects.filter(sale=two).update(order_code="K7QX-2M9P")
 
     everything = viewer.get(EXPORT)
     filtered = rows(viewer.get(f"{EXPORT}?sale__id__exact={two.id}&q=shopper-2"))
@@ -140,7 +141,7 @@ def test_the_export_holds_what_the_list_shows(viewer: Client, make_sale: MakeSal
         *(f"shopper-{number}@example.com" for number in (2, 1, 0)),
     ]
     assert filtered[1:] == [
-        ["1771070400002-0", "zwolf", "Zwölf", "shopper-2@example.com", "2026-02-14T12:02:00.120Z", "1", ""]
+        ["1771070400002-0", "zwolf", "Zwölf", "shopper-2@example.com", "2026-02-14T12:02:00.120Z", "1", "", "K7QX-2M9P"]
     ]
 
 

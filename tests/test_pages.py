@@ -1,15 +1,18 @@
 """The shoppers' pages as a browser without JavaScript sees them."""
 
 import re
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from sales import store
+from sales import identities, order_codes, purchases, store, tokens
 from sales.models import Sale
 from tests.conftest import MakeSale
+from tests.servers import WebServer, free_port
 
 
 @pytest.fixture(autouse=True)
@@ -85,14 +88,111 @@ def test_buying_with_the_form(http: httpx.Client, open_sale: Sale):
     assert store.client().hkeys(store.key(open_sale.id, "purchases")) == [b"ada@example.com"]
 
 
-@pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
-def test_buying_twice_with_the_form(http: httpx.Client, open_sale: Sale):
+def test_buying_twice_with_the_form_leads_to_no_receipt(http: httpx.Client, open_sale: Sale):
     press(http, "ada@example.com")
 
-    answer = press(http, "ada@example.com")
+    assert_no_receipt(press(http, "ada@example.com"), open_sale)
 
-    assert answer.status_code == 303
-    assert "You already have one" in http.get(answer.headers["location"]).text
+
+def assert_no_receipt(answer: httpx.Response, sale: Sale) -> None:
+    """Check an answer to a name that has bought, from somebody who is not known to be the buyer."""
+    order_id = purchase_of(sale).split()[0]
+    assert answer.status_code == 409
+    assert "location" not in answer.headers
+    assert "You already have one" in answer.text
+    assert f'href="/orders/find/?sale={sale.slug}">Find it with your order code' in answer.text
+    assert not [secret for secret in ("/receipts/", order_codes.make(sale.id, order_id)) if secret in answer.text]
+
+
+def purchase_of(sale: Sale) -> str:
+    return store.client().hget(store.key(sale.id, "purchases"), "ada@example.com").decode()
+
+
+def test_a_confirmed_shopper_buys_twice_and_sees_the_receipt(http: httpx.Client, verified_sale: Sale):
+    http.cookies.set(identities.COOKIE, tokens.issue("ada@example.com"))
+
+    first, second = (
+        http.post(f"/sales/{verified_sale.slug}/", headers={"Sec-Fetch-Site": "same-origin"}) for _ in range(2)
+    )
+
+    assert (first.status_code, second.status_code) == (303, 303)
+    assert second.headers["location"] == first.headers["location"].replace("=purchased", "=already_purchased")
+
+
+@pytest.fixture(scope="module")
+def addressed(redis_server: object, static_files: None, django_db_setup: None) -> Iterator[str]:
+    """The address of a server that knows its clients' addresses."""
+    with WebServer({"PORT": str(free_port()), "ADDRESS_RATE": "1000/s"}) as server:
+        yield server.url
+
+
+def test_the_second_of_two_presses_leads_to_the_first_ones_receipt(addressed: str, open_sale: Sale):
+    with httpx.Client(base_url=addressed) as browser:
+        first, second = press(browser, "ada@example.com"), press(browser, " ADA@example.com")
+
+    assert (first.status_code, second.status_code) == (303, 303)
+    assert second.headers["location"] == first.headers["location"]
+    assert second.headers["location"].endswith("?outcome=purchased")
+
+
+def test_a_press_that_the_next_one_cut_off_shows_its_receipt(addressed: str, open_sale: Sale):
+    with httpx.Client(base_url=addressed) as browser:
+        address = httpx.URL(addressed)
+        request = browser.build_request("POST", f"/sales/{open_sale.slug}/", data={"userId": "ada@example.com"})
+        head = [
+            f"POST /sales/{open_sale.slug}/ HTTP/1.1",
+            *(f"{name}: {value}" for name, value in request.headers.items()),
+        ]
+        with socket.create_connection((address.host, address.port)) as cut_off:
+            cut_off.sendall("\r\n".join([*head, "", ""]).encode() + request.content)
+        while not store.client().hexists(store.key(open_sale.id, "purchases"), "ada@example.com"):
+            time.sleep(0.01)
+
+        answer = press(browser, "ada@example.com")
+
+    assert answer.headers["location"].startswith("/receipts/")
+
+
+@pytest.mark.parametrize(
+    "headers", [{"User-Agent": "another"}, {"Accept-Language": "en-GB"}], ids=["browser", "language"]
+)
+def test_behind_the_same_address_another_browser_gets_no_receipt(addressed: str, open_sale: Sale, headers: dict):
+    with httpx.Client(base_url=addressed) as buyer, httpx.Client(base_url=addressed, headers=headers) as stranger:
+        press(buyer, "ada@example.com")
+
+        answer = press(stranger, "ada@example.com")
+
+    assert_no_receipt(answer, open_sale)
+
+
+def test_from_another_address_the_same_browser_gets_no_receipt(
+    open_sale: Sale, static_files: None, redis_server: object
+):
+    proxied = {"PORT": str(free_port()), "ADDRESS_RATE": "1000/s", "TRUSTED_PROXIES": "127.0.0.1"}
+    with WebServer({**proxied, "WEB_CONCURRENCY": "1"}) as server, httpx.Client(base_url=server.url) as browser:
+        presses = []
+        for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1"):
+            browser.headers["X-Forwarded-For"] = address
+            presses.append(press(browser, "ada@example.com"))
+
+    bought, stranger, again = presses
+    assert again.headers["location"] == bought.headers["location"]
+    assert_no_receipt(stranger, open_sale)
+
+
+def test_a_minute_later_the_same_browser_gets_no_receipt(addressed: str, open_sale: Sale):
+    with httpx.Client(base_url=addressed) as browser:
+        press(browser, "ada@example.com")
+        for seconds, is_shown in ((30, True), (31, False)):  # together more than a minute
+            order_id, rest = purchase_of(open_sale).split(" ", 1)
+            earlier = f"{purchases.purchased_ms(order_id) - seconds * 1000}-0"
+            store.client().hset(store.key(open_sale.id, "purchases"), "ada@example.com", f"{earlier} {rest}")
+
+            answer = press(browser, "ada@example.com")
+
+            assert ("location" in answer.headers) is is_shown
+
+    assert_no_receipt(answer, open_sale)
 
 
 @pytest.mark.parametrize(

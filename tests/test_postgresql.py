@@ -22,6 +22,7 @@ FILES = [
     for name in (
         *("orders", "audit", "publishing", "commands", "cancelling", "archiving", "invitations"),
         *("attempt_counts", "analytics", "order_admin", "desk_race", "directory_mirror", "query_costs", "texts"),
+        "order_codes",
     )
 ]
 # What these hold to memory is Python's.

@@ -22,6 +22,7 @@ COLUMNS = {
     "purchased_at": "purchased_at",
     "remaining_stock": "remaining_stock",
     "cancelled_at": "cancelled_at",
+    "order_code": "order_code",
 }
 
 

@@ -13,7 +13,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from sales import cancelling, states, store
+from sales import cancelling, order_codes, states, store
 from sales.clock import beside_utc
 from sales.desk import confirmations, exports
 from sales.desk.searching import PersonSearch, Searched
@@ -46,15 +46,16 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(Order)
 class OrderAdmin(PersonSearch, ReadOnlyAdmin):
-    list_display = ("order_id", "state", "user_id", "sale", "purchased")
+    list_display = ("order_id", "order_code", "state", "user_id", "sale", "purchased")
     list_filter = ("sale", StateFilter)
     list_select_related = ("sale",)
     search_fields = ("user_id", "order_id")
+    search_help_text = "Name, order number or order code."
     date_hierarchy = "purchased_at"
     # To count a million orders for "of 1,000,000" costs more than to show the page.
     show_full_result_count = False
     fieldsets = (
-        ("Who bought what", {"fields": ("order_id", "user_id", "sale_page", "purchased")}),
+        ("Who bought what", {"fields": ("order_id", "order_code", "user_id", "sale_page", "purchased")}),
         ("How it was decided", {"fields": ("unit", "key", "in_redis")}),
     )
 
@@ -66,6 +67,14 @@ class OrderAdmin(PersonSearch, ReadOnlyAdmin):
             path("<int:order_id>/cancel/", cancel, name="sales_order_cancel"),
             *super().get_urls(),
         ]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: models.QuerySet[Order], search_term: str
+    ) -> tuple[models.QuerySet[Order], bool]:
+        """Return the orders with that code, typed in any way; without one, Django's findings in `search_fields`."""
+        if (code := order_codes.read(search_term)) and (coded := queryset.filter(order_code=code)).exists():
+            return coded, False
+        return super().get_search_results(request, queryset, search_term)
 
     def cancel_view(self, request: HttpRequest, order_id: int) -> HttpResponse:
         return confirmations.confirm_cancellation(request, self, order_id)

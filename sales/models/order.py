@@ -16,6 +16,13 @@ class Order(models.Model):
     key_digest = models.CharField(max_length=24, blank=True, help_text="Digest of the Idempotency-Key that bought.")
     cancelled_at = models.DateTimeField(null=True, editable=False)
     # The database knows the defaults, too, so that an order writer of the release before can go on.
+    order_code = models.CharField(
+        max_length=9,
+        default="",
+        db_default="",
+        editable=False,
+        help_text="The short code, as it was told first: another secret key would make another one.",
+    )
     may_buy_again = models.BooleanField(
         default=False,
         db_default=False,
@@ -40,6 +47,7 @@ class Order(models.Model):
         ]
         indexes = [
             models.Index(fields=["sale", "purchased_at"]),
+            models.Index(fields=["order_code"], name="order_codes"),
             # There are few of them: whoever looks for them must not read all orders.
             models.Index(
                 fields=["sale", "user_id", "purchased_at"],

@@ -1,4 +1,5 @@
-// Attempts to buy. One attempt keeps its Idempotency-Key until it is settled, so that asking again can never buy twice.
+// Attempts to buy. A shopper keeps one Idempotency-Key in this tab: asking again can never buy twice, and the key proves
+// who bought, whatever became of an answer.
 
 import { send } from "./network.js";
 
@@ -6,7 +7,26 @@ const GIVE_UP_AFTER_MS = 10_000;
 const TRIES = 8;
 const LONGEST_WAIT_MS = 8_000;
 
-let open = null; // the shopper and key of an attempt whose answer is not known
+let last = null; // the shopper and key of the last attempt
+
+// The storage may be forbidden, or full: then the key is kept as long as the page.
+function kept(url) {
+  try {
+    return last ?? JSON.parse(sessionStorage.getItem(url));
+  } catch {
+    return last;
+  }
+}
+
+function begin(url, userId) {
+  last = { userId, key: newKey() };
+  try {
+    sessionStorage.setItem(url, JSON.stringify(last));
+  } catch {
+    // see above
+  }
+  return last;
+}
 
 function newKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -41,12 +61,13 @@ function pause(ms) {
 
 // Returns the answer to an attempt to buy. `again` says of an answer whether to ask once more, and is told of each.
 export async function attempt(url, userId, again) {
-  if (open?.userId !== userId) open = { userId, key: newKey() };
-  let answer = await ask(url, open);
+  let current = kept(url);
+  if (current?.userId !== userId) current = begin(url, userId);
+  let answer = await ask(url, current);
+  if (answer.code === "idempotency_key_reused") answer = await ask(url, (current = begin(url, userId))); // another's cookie
   for (let tried = 1; tried < TRIES && again(answer); tried += 1) {
     await pause(Math.min(LONGEST_WAIT_MS, 500 * 2 ** (tried - 1)));
-    answer = await ask(url, open);
+    answer = await ask(url, current);
   }
-  if (!["unknown", "server_error"].includes(answer.code)) open = null;
   return answer;
 }

@@ -83,6 +83,17 @@ function showIcon(place, name) {
 
 const headline = (code) => (code === "sold_out" && shown.soldOutIn) || words.headline[code];
 
+// Code and receipt come only to the buyer; whoever has typed a buyer's name hears how the buyer finds them.
+function showOrder({ orderCode, purchaseTime, receiptUrl }) {
+  element("bought").hidden = element("receipt").hidden = !receiptUrl;
+  element("find").hidden = Boolean(receiptUrl);
+  if (!receiptUrl) return;
+  setText(element("order-code"), orderCode);
+  element("order-time").dateTime = purchaseTime;
+  setText(element("order-time"), moment(Date.parse(purchaseTime)));
+  element("receipt").href = receiptUrl;
+}
+
 function showAnswer(body, said = {}) {
   const code = body.code in words.headline ? body.code : "other";
   answer.dataset.icon = words.icon[code] ?? "alert";
@@ -91,12 +102,7 @@ function showAnswer(body, said = {}) {
   setText(element("answer-headline"), said.headline ?? headline(code));
   setText(element("answer-sentence"), said.sentence ?? words.sentence[code]);
   element("order").hidden = !body.orderId;
-  if (body.orderId) {
-    setText(element("order-id"), body.orderId);
-    element("order-time").dateTime = body.purchaseTime;
-    setText(element("order-time"), moment(Date.parse(body.purchaseTime)));
-    element("receipt").href = body.receiptUrl;
-  }
+  if (body.orderId) showOrder(body);
   answer.hidden = false;
   answer.scrollIntoView({ block: "nearest" });
   if (body.orderId) element("answer-headline").focus({ preventScroll: true }); // the button that had it is covered now

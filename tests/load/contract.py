@@ -13,6 +13,11 @@ CODES: Mapping[int, frozenset[str]] = {
     422: frozenset({"idempotency_key_reused"}),
     429: frozenset({"rate_limited"}),
 }
+# What an answer with an order tells of it.
+FIELDS = {
+    "purchased": {"orderId", "purchaseTime", "orderCode", "receiptUrl"},
+    "already_purchased": {"orderId", "purchaseTime"},
+}
 STATES = frozenset({"upcoming", "active", "paused", "sold_out", "ended"})
 
 
@@ -61,8 +66,8 @@ def purchase(reply: Reply) -> str:
         return f"{reply.code} with success {body.get('success')} and message {body.get('message')!r}"
     if remaining is not None and not (isinstance(remaining, int) and remaining >= 0):
         return f"remainingStock is {remaining}"
-    missing = {"orderId", "purchaseTime", "receiptUrl"} - {name for name, value in body.items() if value}
-    if reply.code in ("purchased", "already_purchased") and missing:
+    missing = FIELDS.get(reply.code, set()) - {name for name, value in body.items() if value}
+    if missing:
         return f"{reply.code} without {', '.join(sorted(missing))}"
     return ""
 
