@@ -23,7 +23,7 @@ from sales.desk.sale_form import SaleForm
 from sales.desk.sale_words import saved_line
 from sales.models import Sale
 
-PICTURE_IS_KEPT = "The picture that you chose is kept: you see it below. Choose a file only to take another."
+PICTURE_IS_KEPT = "The picture that you chose is kept. Choose a file only to take another."
 
 
 @admin.register(Sale)
