@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
@@ -16,7 +17,7 @@ from typing import IO
 from dotenv import load_dotenv
 
 from flashsale import disk_room, embedded_redis
-from flashsale.places import VAR_DIR
+from flashsale.places import VAR_DIR, WEB_ADDRESS
 from flashsale.redaction import shown, without_password
 from flashsale.supervisor import Process, Supervisor
 
@@ -44,6 +45,7 @@ def main() -> None:
         supervisor.run()
     finally:
         supervisor.end(END_WITHIN_SECONDS)
+        WEB_ADDRESS.unlink(missing_ok=True)
         embedded_redis.remove_short_link(VAR_DIR)
         lock.close()
 
@@ -104,6 +106,8 @@ def start(supervisor: Supervisor) -> None:
         if not supervisor.is_stopping:
             sys.exit(f"flashsale: the web server did not answer within {READY_WITHIN_SECONDS:.0f} s; see above why.")
         return
+    with suppress(OSError):  # without it, commands look on PORT
+        WEB_ADDRESS.write_text(f"http://{host}:{settings.PORT}")
     address = f"http://localhost:{settings.PORT}"
     print(
         f"\n  Sale    {address}/\n  API     {address}/api/sale/status\n  Admin   {address}/admin/"

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import httpx
@@ -29,6 +30,18 @@ def send(address: str, host: str, slug: str, shoppers: int) -> list[Attempt]:
     Who is told to wait does so, and repeats with the same Idempotency-Key. `host` is sent as Host, if not empty.
     """
     return asyncio.run(_send(address, host, slug, shoppers))
+
+
+def find(addresses: Sequence[str], host: str, slug: str) -> str:
+    """Return the first of the addresses where a web server has the sale. Raises Refused, with what each said."""
+    refusals = []
+    for address in addresses:
+        try:
+            status(address, host, slug)
+            return address
+        except Refused as refused:
+            refusals.append(refused)
+    raise Refused(" ".join(refused.reason for refused in refusals), refusals[-1].remedy)
 
 
 def status(address: str, host: str, slug: str) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """Whether the settings are fit for the internet: hosts, HTTPS, the secret key, and what Django itself checks."""
 
+from contextlib import suppress
+
 from django.conf import settings
 from django.core import checks
 
+from flashsale.places import WEB_ADDRESS
 from sales.findings import Finding, failure, ok, warning
 
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "[::1]", "::1"}
@@ -51,3 +54,13 @@ def _finding(message: checks.CheckMessage) -> Finding:
         return failure(reason, remedy)._replace(name=name)
     is_expected = is_local() and name in HTTPS_IDS
     return warning(reason, f"{EXPECTED_LOCALLY} {remedy}" if is_expected else remedy)._replace(name=name)
+
+
+def own_addresses() -> list[str]:
+    """Return where a web server of this machine may answer: where `make run` says, which a crash leaves behind, and on
+    PORT."""
+    host = "127.0.0.1" if settings.BIND in ("0.0.0.0", "[::]") else settings.BIND
+    found = [f"http://{host}:{settings.PORT}"]
+    with suppress(OSError, ValueError):
+        found.insert(0, WEB_ADDRESS.read_text().strip())
+    return list(dict.fromkeys(found))

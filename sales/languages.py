@@ -2,10 +2,12 @@
 
 from functools import lru_cache
 
+from babel import Locale, UnknownLocaleError
 from django.conf import settings
 from django.http import HttpRequest
 from django.middleware.locale import LocaleMiddleware
 from django.utils import translation
+from django.utils.translation.trans_real import parse_accept_lang_header
 
 # Django reads no more of the header than this.
 LONGEST_HEADER = 500
@@ -21,6 +23,16 @@ def _best(accept_language: str) -> str:
     request = HttpRequest()
     request.META["HTTP_ACCEPT_LANGUAGE"] = accept_language
     return translation.get_language_from_request(request)
+
+
+def locale_of(request: HttpRequest) -> Locale:
+    """Return the locale that the asker's browser likes best, whether we have its language or not; else ours."""
+    for code, _ in parse_accept_lang_header(request.META.get("HTTP_ACCEPT_LANGUAGE", "")[:LONGEST_HEADER]):
+        try:
+            return Locale.parse(code, sep="-")
+        except (UnknownLocaleError, ValueError):
+            continue
+    return Locale.parse(settings.LANGUAGE_CODE)
 
 
 def load() -> None:

@@ -16,7 +16,7 @@ from types import FrameType
 from django.conf import settings
 from django.db import DatabaseError, transaction
 
-from sales import crowd, directory, publishing, store
+from sales import crowd, deployment, directory, publishing, store
 from sales.audit import audit
 from sales.crowd import Attempt
 from sales.deployment import LOCAL_HOSTS
@@ -38,7 +38,7 @@ START_WRITER = "Start manage.py write_orders, or another if it is behind; then r
 
 
 def rehearse(address: str = "") -> list[Finding]:
-    """Return what a rehearsal with the web server at `address` finds, by default the one on PORT of this machine.
+    """Return what a rehearsal with the web server at `address` finds, by default the one of this machine.
 
     Nothing of it stays in Redis and SQL, also when it fails, or when a signal stops it. For the main thread, because of
     the signals. Safe to repeat.
@@ -49,7 +49,7 @@ def rehearse(address: str = "") -> list[Finding]:
         try:
             for leftover in _leftovers():
                 _remove(leftover)
-            findings = _play(sale, address or _own_address(), "" if address else _own_host())
+            findings = _play(sale, [address] if address else deployment.own_addresses(), "" if address else _own_host())
         except crowd.Refused as refused:
             findings = [failure(refused.reason, refused.remedy)._replace(name="rehearsal")]
         except (store.Failure, store.RedisError, DatabaseError) as error:
@@ -64,14 +64,14 @@ def rehearse(address: str = "") -> list[Finding]:
     return [*findings, removal]
 
 
-def _play(sale: Sale, address: str, host: str) -> list[Finding]:
+def _play(sale: Sale, addresses: list[str], host: str) -> list[Finding]:
     seconds, _ = store.client().time()
     sale.starts_at = datetime.fromtimestamp(seconds - 1, UTC)
     sale.ends_at = sale.starts_at + LASTS
     sale.save()
     publishing.stage(sale)
     time.sleep(directory.OLDEST_SECONDS)  # each web worker reads the sales anew by then
-    crowd.status(address, host, sale.slug)
+    address = crowd.find(addresses, host, sale.slug)
     began = time.monotonic()
     attempts = crowd.send(address, host, sale.slug, SHOPPERS)
     return _judge(attempts, time.monotonic() - began, sale)
@@ -212,11 +212,6 @@ def _wait_for_writer(sale: Sale) -> None:
 def _keys(sale: Sale) -> Iterator[bytes]:
     """Yield all of the sale's keys, whoever made them."""
     return store.server_of(store.key(sale.id, "config")).scan_iter(match=store.key(sale.id, "*"), count=1_000)
-
-
-def _own_address() -> str:
-    host = "127.0.0.1" if settings.BIND in ("0.0.0.0", "[::]") else settings.BIND
-    return f"http://{host}:{settings.PORT}"
 
 
 def _own_host() -> str:

@@ -511,8 +511,24 @@ MUTANTS = {
         "tests/test_find_order.py",
     ),
     "a picture tells where it was taken": Mutant(
-        (("sales/pictures.py", "quality=QUALITY)", 'quality=QUALITY, exif=image.info.get("exif", b""))'),),
+        (
+            ("sales/pictures.py", "picture_files.bare(upload.read())", "picture_files.Bare(upload.read())"),
+            ("sales/pictures.py", "quality=QUALITY)", 'quality=QUALITY, exif=image.info.get("exif", b""))'),
+        ),
         "tests/test_pictures.py",
+    ),
+    "a grey of sixteen bits becomes white": Mutant(
+        (("sales/pictures.py", 'if image.mode == "I;16":', "if False:"),), "tests/test_picture_files.py"
+    ),
+    "a thousand units become one": Mutant(
+        (("sales/numbers.py", "if len(fraction) == 3:", "if False:"),), "tests/test_desk_forms.py"
+    ),
+    "a time that comes twice is guessed": Mutant(
+        (("sales/moments.py", "if first.utcoffset() == second.utcoffset():", "if True:"),), "tests/test_moments.py"
+    ),
+    "an untouched time changes": Mutant(
+        (("sales/desk/fields.py", "moment for moment in self.known if", "moment for moment in () if"),),
+        "tests/test_desk_forms.py",
     ),
     "a count leaves Redis before SQL has it": Mutant(
         (

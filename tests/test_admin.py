@@ -43,10 +43,8 @@ def form(**changes: object) -> dict[str, object]:
         "display_price": "49.00",
         "total_stock": "10",
         "identity": "open",
-        "starts_at_0": starts_at.date().isoformat(),
-        "starts_at_1": starts_at.time().isoformat(),
-        "ends_at_0": ends_at.date().isoformat(),
-        "ends_at_1": ends_at.time().isoformat(),
+        "starts_at": starts_at.isoformat(),
+        "ends_at": ends_at.isoformat(),
     }
     return {name: value for name, value in {**fields, **changes}.items() if value is not None}
 
@@ -190,14 +188,14 @@ def test_a_copy_of_nothing_is_an_empty_form(operator: Client):
 
 
 def test_an_end_that_is_over_is_refused(operator: Client):
-    page = operator.post(f"{LIST}add/", form(starts_at_0="2020-01-01", ends_at_0="2020-01-02")).content.decode()
+    page = operator.post(f"{LIST}add/", form(starts_at="2020-01-01T10:00", ends_at="2020-01-02T10:00")).content.decode()
 
     assert "This time is over already: choose a later end." in page
     assert not Sale.objects.exists()
 
 
 def test_what_is_missing_is_asked_for(operator: Client):
-    page = operator.post(f"{LIST}add/", form(name="", total_stock="", ends_at_0="", ends_at_1="")).content.decode()
+    page = operator.post(f"{LIST}add/", form(name="", total_stock="", ends_at="")).content.decode()
 
     assert "Say what is sold." in page
     assert "Say how many units are for sale." in page
@@ -226,7 +224,7 @@ def test_what_cannot_be_is_refused_with_what_can(operator: Client, field: str, v
 
 def test_operators_type_and_read_times_in_their_zone_with_utc_beside(operator: Client, settings: Settings):
     settings.TIME_ZONE = "Asia/Tokyo"
-    times = {"starts_at_0": "2031-05-01", "starts_at_1": "06:00", "ends_at_0": "2031-05-01", "ends_at_1": "10:00"}
+    times = {"starts_at": "2031-05-01T06:00", "ends_at": "2031-05-01T10:00"}
     sale = add_published(operator, **times)
 
     page = operator.get(f"{LIST}{sale.id}/change/").content.decode()
@@ -294,7 +292,7 @@ def test_a_cancelled_order_frees_the_total_and_keeps_the_price_that_its_receipt_
 
 
 def test_an_end_before_the_start_is_refused(operator: Client):
-    page = operator.post(f"{LIST}add/", form(ends_at_0="2020-01-01")).content.decode()
+    page = operator.post(f"{LIST}add/", form(ends_at="2020-01-01T10:00")).content.decode()
 
     assert "The end must be after the start." in page
     assert not Sale.objects.exists()

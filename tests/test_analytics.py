@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from pytest_django import Settings
 
 from sales import analytics, attempt_counts, histogram, store
 from sales.desk import analytics_words
@@ -224,6 +225,25 @@ def test_the_sales_are_rows_of_a_file_that_no_spreadsheet_runs(viewer: Client, s
     assert [row["slug"] for row in found] == ["widget", "earlier"]
     assert (found[0]["secondsToSellOut"], found[0]["attempts"], found[1]["attempts"]) == ("12.0", "11", "")
     assert found[1]["productName"] == "'=HYPERLINK(1)"
+
+
+def test_files_for_excel_have_local_times_and_numbers(viewer: Client, sold_out: Sale, settings: Settings):
+    settings.TIME_ZONE = "Europe/Berlin"
+
+    def rows_for_excel(name: str) -> list[dict[str, str]]:
+        address = f"/admin/sales/sale/{sold_out.id}/analytics/{name}"
+        content = b"".join(viewer.get(address, headers={"accept-language": "de"}))
+        assert content.startswith("\ufeff".encode())
+        return list(csv.DictReader(content.decode("utf-8-sig").splitlines(), delimiter=";"))
+
+    (sale,) = rows_for_excel("sales-for-excel.csv")
+    seconds = rows_for_excel("seconds-for-excel.csv")
+
+    assert sale["startTime (Europe/Berlin)"] == "2026-02-14 11:00:00"
+    assert sale["soldOutTime (Europe/Berlin)"] == "2026-02-14 11:00:12"
+    assert (sale["secondsToSellOut"], sale["attemptsPerUnit"]) == ("12,0", "2,75")
+    assert seconds[0]["second (Europe/Berlin)"] == "2026-02-14 10:59:58"
+    assert [row["p50_ms"] for row in seconds if "." in row["p50_ms"]] == []
 
 
 def test_there_is_no_other_file(viewer: Client, sold_out: Sale):

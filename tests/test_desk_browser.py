@@ -160,8 +160,7 @@ def test_an_operator_prepares_a_sale_and_publishes_it(own_desk: OpenDesk):
 
     page.get_by_label("Product name").fill("Widget")
     page.get_by_label("Total stock").fill("10")
-    page.locator("#id_ends_at_0").fill("2031-05-01")
-    page.locator("#id_ends_at_1").fill("10:00")
+    page.locator("#id_ends_at").fill("2031-05-01T10:00")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_role("region", name="The sale now")).to_contain_text("Hidden from shoppers")
     page.get_by_role("link", name="Publish …").click()

@@ -114,6 +114,16 @@ def test_a_file_that_is_no_list_is_refused_with_what_to_do(sale: Sale, content: 
     assert words in upload(member("operator"), sale, content)
 
 
+def test_a_form_that_lost_its_file_says_so(sale: Sale):
+    file = BytesIO(b"cyd@example.com\n")
+    file.name = "list.csv"
+
+    page = text(member("operator").post(address(sale), {"step": "upload", "file": file}))
+
+    assert "Choose whether it is added, or replaces the list." in page
+    assert "Choose the file again: the form does not keep it." in page
+
+
 def test_somebody_is_looked_up_and_taken_off_the_list(sale: Sale):
     client = member("operator")
 

@@ -175,12 +175,16 @@ def test_start_buy_stop_start_again(project_copy: Path, first_run: Run):
     assert created.returncode == 0, created.stderr
     assert '"slug": "second"' in created.stdout
 
+    remembered = project_copy / "var" / "web_address"
+    assert remembered.read_text() == f"http://127.0.0.1:{first_run.port}"
+
     processes = first_run.processes()
     assert len(processes) >= 4
     assert first_run.press_ctrl_c() < END_WITHIN_SECONDS
     assert "Traceback" not in first_run.output
     assert "Error" not in first_run.output
     assert still_running(processes) == []
+    assert not remembered.exists()
     assert not [
         link
         for link in Path("/tmp").glob("flashsale-*")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from pytest_django import Settings
 
 from sales import csv_lines, shoppers, store
 from sales.models import Order, Quarantine, Sale
@@ -143,6 +144,35 @@ def test_the_export_holds_what_the_list_shows(viewer: Client, make_sale: MakeSal
     assert filtered[1:] == [
         ["1771070400002-0", "zwolf", "Zwölf", "shopper-2@example.com", "2026-02-14T12:02:00.120Z", "1", "", "K7QX-2M9P"]
     ]
+
+
+@pytest.mark.parametrize(
+    ("language", "separator", "decimal"),
+    [("de-DE,de;q=0.9", ";", ","), ("en-US,en", ",", "."), ("fr", ";", ","), ("de-ch", ";", "."), ("*", ",", ".")],
+)
+def test_a_file_for_excel_opens_in_the_readers_excel(
+    viewer: Client, make_sale: MakeSale, settings: Settings, language: str, separator: str, decimal: str
+):
+    settings.TIME_ZONE = "Europe/Berlin"
+    add_orders(make_sale(name="Größe"), 1)
+
+    response = viewer.get(f"{EXPORT}for-excel/", headers={"accept-language": language})
+
+    content = b"".join(response)
+    assert content.startswith("\ufefforder_id".encode())
+    header, order = csv.reader(content.decode("utf-8-sig").splitlines(), delimiter=separator)
+    assert header[4:] == ["purchased_at (Europe/Berlin)", "remaining_stock", "cancelled_at (Europe/Berlin)"]
+    assert order[2:] == ["Größe", "shopper-0@example.com", f"2026-02-14 13:00:00{decimal}120", "1", ""]
+
+
+def test_a_file_for_excel_holds_what_the_list_shows_and_runs_nothing(viewer: Client, make_sale: MakeSale):
+    add_orders(make_sale(name="=HYPERLINK(1)"), 2)
+
+    content = b"".join(viewer.get(f"{EXPORT}for-excel/?q=shopper-1")).decode()
+
+    assert "shopper-1@" in content
+    assert "shopper-0@" not in content
+    assert "'=HYPERLINK(1)" in content
 
 
 def test_the_list_links_to_its_own_export(viewer: Client, open_sale: Sale):

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,7 +16,7 @@ from django.conf import settings
 from django.utils import timezone
 from pytest_django import Settings
 
-from sales import crowd, publishing, rehearsal, store
+from sales import crowd, deployment, publishing, rehearsal, store
 from sales.audit import audit
 from sales.findings import Finding
 from sales.models import AttemptCount, Order, Quarantine, Sale, ShopperCount
@@ -287,6 +288,46 @@ def test_without_a_web_server(open_sale: Sale, address: str):
     assert "--address" in found["rehearsal"].remedy
     assert found["no trace"].verdict == "ok"
     assert trace() == before
+
+
+def remember(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str) -> None:
+    """Leave behind what a `make run` with its web server at the address does."""
+    (tmp_path / "web_address").write_text(address)
+    monkeypatch.setattr(deployment, "WEB_ADDRESS", tmp_path / "web_address")
+
+
+def test_the_web_server_of_make_run_is_found_on_its_port(
+    serve: Callable[..., WebServer], writer: OrderWriter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    remember(monkeypatch, tmp_path, serve().url)
+
+    assert list(by_name(rehearsal.rehearse())) == PROVEN
+
+
+def test_an_address_left_by_a_crash_is_passed_over(
+    serve: Callable[..., WebServer],
+    writer: OrderWriter,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+):
+    remember(monkeypatch, tmp_path, f"http://127.0.0.1:{free_port()}")
+    settings.BIND, settings.PORT = "127.0.0.1", int(serve().url.rpartition(":")[2])
+
+    assert list(by_name(rehearsal.rehearse())) == PROVEN
+
+
+def test_every_address_that_was_tried_is_named(
+    open_sale: Sale, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    gone = f"http://127.0.0.1:{free_port()}"
+    remember(monkeypatch, tmp_path, gone)
+    settings.BIND, settings.PORT = "127.0.0.1", free_port()
+
+    reason = by_name(rehearsal.rehearse())["rehearsal"].reason
+
+    for address in (gone, f"http://127.0.0.1:{settings.PORT}"):
+        assert f"No web server answers at {address}: " in reason
 
 
 def test_a_web_server_on_other_data(

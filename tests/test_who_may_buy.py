@@ -38,9 +38,9 @@ def test_a_sale_is_open_to_everybody_unless_told_otherwise(operator: Client):
 
 
 def test_who_may_buy_is_in_force_when_it_is_saved(operator: Client):
-    sale = add_published(operator, starts_at_0="2031-05-01", ends_at_0="2031-05-02")
+    sale = add_published(operator, starts_at="2031-05-01T10:00", ends_at="2031-05-02T10:00")
 
-    change(operator, sale, starts_at_0="2031-05-01", ends_at_0="2031-05-02", **VERIFIED)
+    change(operator, sale, starts_at="2031-05-01T10:00", ends_at="2031-05-02T10:00", **VERIFIED)
 
     assert mirrored(sale) == ("verified", "1")
     message = html.unescape(LogEntry.objects.latest("id").change_message)

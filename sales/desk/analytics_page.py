@@ -13,10 +13,12 @@ from django.urls import URLPattern, path
 from django.views.decorators.cache import never_cache
 
 from sales import analytics
-from sales.desk import analytics_words, exports, live_words
+from sales.desk import analytics_words, csv_styles, exports, live_words
 from sales.desk.live_page import table_rows
 from sales.models import Sale
 from sales.paging import pages
+
+FOR_EXCEL = "-for-excel.csv"
 
 
 class AnalyticsAdmin(admin.ModelAdmin):
@@ -54,18 +56,19 @@ class AnalyticsAdmin(admin.ModelAdmin):
         return TemplateResponse(request, "admin/sales/sale/analytics.html", context)
 
     def file_view(self, request: HttpRequest, sale_id: int, name: str) -> HttpResponseBase:
-        """Return one of the files: all of it as JSON, this sale and earlier ones as CSV, or its seconds as CSV."""
+        """Return one of the files: all of it as JSON, or this sale and earlier ones or its seconds as CSV."""
         sale = self._seen(request, sale_id)
         if name == "analytics.json":
             found = analytics.measures(sale)
             timeline = analytics.timeline(sale, found.sold_out_at)
             body = analytics_words.as_json(found, analytics.early(sale), timeline, analytics.earlier(sale))
             return JsonResponse(body, headers=_attachment(sale, name))
-        if name == "sales.csv":
+        style = csv_styles.for_excel(request) if name.endswith(FOR_EXCEL) else csv_styles.FOR_PROGRAMS
+        if name in ("sales.csv", f"sales{FOR_EXCEL}"):
             records = [analytics_words.record(found) for found in (analytics.measures(sale), *analytics.earlier(sale))]
-            return _csv(sale, name, [list(records[0]), *(list(record.values()) for record in records)])
-        if name == "seconds.csv":
-            return _csv(sale, name, analytics_words.second_rows(analytics.seconds(sale)))
+            return _csv(sale, name, [list(records[0]), *(list(record.values()) for record in records)], style)
+        if name in ("seconds.csv", f"seconds{FOR_EXCEL}"):
+            return _csv(sale, name, analytics_words.second_rows(analytics.seconds(sale)), style)
         raise Http404
 
     def _seen(self, request: HttpRequest, sale_id: int) -> Sale:
@@ -74,10 +77,14 @@ class AnalyticsAdmin(admin.ModelAdmin):
         return get_object_or_404(Sale, pk=sale_id)
 
 
-def _csv(sale: Sale, name: str, rows: Iterable[Iterable[Any]]) -> StreamingHttpResponse:
+def _csv(sale: Sale, name: str, rows: Iterable[Iterable[Any]], style: csv_styles.Style) -> StreamingHttpResponse:
+    """Return the rows as a file; the first one is a header."""
+
     def lines() -> Iterator[str]:
-        for page in pages(rows):
-            yield exports.text([tuple(map(exports.cell, row)) for row in page])
+        rest = iter(rows)
+        yield style.beginning + exports.text([style.headed(next(rest), analytics_words.TIMES)], style)
+        for page in pages(rest):
+            yield exports.text([tuple(exports.cell(value, style) for value in row) for row in page], style)
 
     return StreamingHttpResponse(lines(), content_type="text/csv; charset=utf-8", headers=_attachment(sale, name))
 

@@ -13,6 +13,8 @@ from sales.histogram import percentile_ms
 from sales.outcomes import OF_ATTEMPTS
 
 PERCENTILES = (50, 95, 99)
+# What of a record and of a row is a time.
+TIMES = {"startTime", "soldOutTime", "busiestSecond", "second"}
 
 
 class Line(NamedTuple):
@@ -96,15 +98,15 @@ def comparison(found: Iterable[Measures]) -> list[dict[str, Any]]:
 
 
 def record(found: Measures) -> dict[str, Any]:
-    """Return what a sale came to for a program: exact numbers, times in UTC, None where it is not known."""
+    """Return what a sale came to for a program: exact numbers and times, None where it is not known."""
     return {
         "slug": found.sale.slug,
         "productName": found.sale.name,
-        "startTime": iso(to_ms(found.sale.starts_at)),
+        "startTime": found.sale.starts_at,
         "totalStock": found.sale.total_stock,
         "sold": found.sold,
         "cancelled": found.cancelled,
-        "soldOutTime": iso(to_ms(found.sold_out_at)) if found.sold_out_at else None,
+        "soldOutTime": found.sold_out_at,
         "secondsToSellOut": found.seconds_to_sell_out,
         "attempts": found.attempts,
         "aboutShoppers": found.shoppers,
@@ -117,14 +119,14 @@ def record(found: Measures) -> dict[str, Any]:
 def as_json(found: Measures, early: Early, timeline: Timeline, others: list[Measures]) -> dict[str, Any]:
     percentiles = {f"p{share}": percentile_ms(timeline.latencies, share / 100) for share in PERCENTILES}
     return {
-        **record(found),
+        **_for_json(record(found)),
         "outcomes": dict(timeline.outcomes),
         "latencyMs": percentiles,
         "soldWithinSeconds": early.within,
         "secondsUntilShareSold": early.after,
         "perSecond": columns(timeline.points, timeline.step),
         "secondsPerPoint": timeline.step,
-        "earlierSales": [record(other) for other in others],
+        "earlierSales": [_for_json(record(other)) for other in others],
     }
 
 
@@ -139,8 +141,12 @@ def second_rows(seconds: Iterable[Second]) -> Iterator[list[Any]]:
         yield [_moment(second.second), *counts, remaining, *rounded]
 
 
-def _moment(second: int | None) -> str | None:
-    return None if second is None else f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%SZ}"
+def _moment(second: int | None) -> datetime | None:
+    return None if second is None else datetime.fromtimestamp(second, UTC)
+
+
+def _for_json(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: iso(to_ms(value)) if isinstance(value, datetime) else value for name, value in record.items()}
 
 
 def _or_dash(value: int | None) -> str:

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods
 from sales import cancelling, publishing, states, store
 from sales.clock import beside_utc
 from sales.desk import mirroring, steps
+from sales.desk.fields import MomentField, WholeNumberField
 from sales.models import MOST_UNITS, Order, Sale
 
 LONGEST_EXTENSION_MINUTES = 366 * 24 * 60
@@ -25,7 +26,7 @@ class NothingToAsk(forms.Form):
 
 
 class HowManyUnits(forms.Form):
-    units = forms.IntegerField(
+    units = WholeNumberField(
         label="Units to add",
         min_value=1,
         max_value=MOST_UNITS,
@@ -35,19 +36,14 @@ class HowManyUnits(forms.Form):
 
 
 class HowMuchLonger(forms.Form):
-    minutes = forms.IntegerField(
+    minutes = WholeNumberField(
         label="Minutes longer",
         required=False,
         min_value=1,
         max_value=LONGEST_EXTENSION_MINUTES,
         help_text="Counted from the end, or from now when the sale has ended.",
     )
-    until = forms.DateTimeField(
-        label="Or until",
-        required=False,
-        help_text=f"In the time zone {settings.TIME_ZONE}.",
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
-    )
+    until = MomentField(label="Or until", required=False, help_text=f"In the time zone {settings.TIME_ZONE}.")
 
     def clean(self) -> dict[str, Any]:
         if not self.errors and bool(self.cleaned_data["minutes"]) == bool(self.cleaned_data["until"]):

@@ -2,14 +2,13 @@
 
 import csv
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from io import StringIO
 from typing import Any
 
 from django.db.models import QuerySet
 
 from sales import csv_lines
-from sales.clock import iso, to_ms
+from sales.desk.csv_styles import FOR_PROGRAMS, Style
 from sales.models import Order
 from sales.paging import PAGE, pages
 
@@ -26,24 +25,20 @@ COLUMNS = {
 }
 
 
-def lines(orders: QuerySet[Order]) -> Iterator[str]:
-    """Yield the CSV text of the orders, a header first; times are ISO 8601 in UTC."""
-    yield text([tuple(COLUMNS)])
+def lines(orders: QuerySet[Order], style: Style = FOR_PROGRAMS) -> Iterator[str]:
+    """Yield the CSV text of the orders, a header first."""
+    yield style.beginning + text([style.headed(COLUMNS, {"purchased_at", "cancelled_at"})], style)
     for page in pages(orders.values_list(*COLUMNS.values()).iterator(PAGE)):
-        yield text([tuple(map(cell, order)) for order in page])
+        yield text([tuple(cell(value, style) for value in order) for order in page], style)
 
 
-def cell(value: Any) -> Any:
-    """Return a value as a CSV file has it: times in UTC, and no text that a spreadsheet would run."""
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return iso(to_ms(value))
-    return csv_lines.harmless(value) if isinstance(value, str) else value
+def cell(value: Any, style: Style = FOR_PROGRAMS) -> Any:
+    """Return a value as a CSV file has it, and no text that a spreadsheet would run."""
+    return csv_lines.harmless(value) if isinstance(value, str) else style.written(value)
 
 
-def text(rows: Iterable[tuple[Any, ...]]) -> str:
+def text(rows: Iterable[tuple[Any, ...]], style: Style = FOR_PROGRAMS) -> str:
     """Return rows as lines of CSV."""
     found = StringIO()
-    csv.writer(found).writerows(rows)
+    csv.writer(found, delimiter=style.separator).writerows(rows)
     return found.getvalue()

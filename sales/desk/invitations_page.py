@@ -46,6 +46,11 @@ class UploadForm(forms.Form):
             raise forms.ValidationError(str(error)) from None
         return file
 
+    def clean(self) -> dict[str, Any]:
+        if "file" in self.cleaned_data and self.errors:
+            self.add_error("file", "Choose the file again: the form does not keep it.")
+        return self.cleaned_data
+
 
 class WhoForm(forms.Form):
     """Somebody to look up."""

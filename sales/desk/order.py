@@ -15,7 +15,7 @@ from django.utils.html import format_html
 
 from sales import cancelling, order_codes, states, store
 from sales.clock import beside_utc
-from sales.desk import confirmations, exports
+from sales.desk import confirmations, csv_styles, exports
 from sales.desk.searching import PersonSearch, Searched
 from sales.models import Order, Quarantine
 
@@ -64,6 +64,7 @@ class OrderAdmin(PersonSearch, ReadOnlyAdmin):
         cancel = self.admin_site.admin_view(self.cancel_view)
         return [
             path("export/", export, name="sales_order_export"),
+            path("export/for-excel/", export, {"is_for_excel": True}, name="sales_order_export_for_excel"),
             path("<int:order_id>/cancel/", cancel, name="sales_order_cancel"),
             *super().get_urls(),
         ]
@@ -85,7 +86,7 @@ class OrderAdmin(PersonSearch, ReadOnlyAdmin):
         context["may_cancel"] = confirmations.may_cancel(request) and not order.cancelled_at
         return super().render_change_form(request, context, *args, **kwargs)
 
-    def export_view(self, request: HttpRequest) -> HttpResponseBase:
+    def export_view(self, request: HttpRequest, is_for_excel: bool = False) -> HttpResponseBase:
         """Return the orders that the list shows under the same query, all of them, as CSV."""
         if not self.has_view_permission(request):
             raise PermissionDenied
@@ -95,7 +96,10 @@ class OrderAdmin(PersonSearch, ReadOnlyAdmin):
             return HttpResponseRedirect(reverse("admin:sales_order_changelist"))
         name = f"orders-{timezone.now().astimezone(UTC):%Y%m%dT%H%M%SZ}.csv"
         headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-        return StreamingHttpResponse(exports.lines(orders), content_type="text/csv; charset=utf-8", headers=headers)
+        style = csv_styles.for_excel(request) if is_for_excel else csv_styles.FOR_PROGRAMS
+        return StreamingHttpResponse(
+            exports.lines(orders, style), content_type="text/csv; charset=utf-8", headers=headers
+        )
 
     @admin.display(description="Purchased", ordering="purchased_at")
     def purchased(self, order: Order) -> str:

@@ -20,8 +20,11 @@ from sales.desk.live_page import LiveAdmin
 from sales.desk.partner_page import PartnerAdmin
 from sales.desk.preflight_page import PreflightAdmin
 from sales.desk.sale_form import SaleForm
+from sales.desk.sale_words import saved_line
 from sales.desk.searching import Searched
 from sales.models import Sale
+
+PICTURE_IS_KEPT = "The picture that you chose is kept. Choose a file only to take another."
 
 
 @admin.register(Sale)
@@ -65,16 +68,19 @@ class SaleAdmin(LiveAdmin, AnalyticsAdmin, InvitationsAdmin, PreflightAdmin, Par
 
     def get_form(self, request: HttpRequest, obj: Sale | None = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change, **kwargs)
-        form.original = None if change else self._original(request)
+        form.original, form.operator = None if change else self._original(request), request.user
         return form
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         original = self._original(request)
-        return sale_form.copy_of(original) if original else super().get_changeform_initial_data(request)
+        if original:
+            return sale_form.copy_of(original)
+        this_minute = states.now().replace(second=0, microsecond=0)
+        return {"starts_at": this_minute, **super().get_changeform_initial_data(request)}
 
     def _original(self, request: HttpRequest) -> Sale | None:
         """Return the sale that is duplicated, if any is."""
-        number = request.GET.get("copy", "")
+        number = request.GET.get("copy", "")[:18]
         return Sale.objects.filter(pk=number).first() if number.isdecimal() else None
 
     def get_urls(self) -> list[URLPattern]:
@@ -91,6 +97,8 @@ class SaleAdmin(LiveAdmin, AnalyticsAdmin, InvitationsAdmin, PreflightAdmin, Par
             context["state"] = states.state(sale)
             context["standing"] = states.standing_of(sale)
             context["steps"] = steps.offered(sale, states.seen_at(sale)) if may_change else []
+        if getattr(context["adminform"].form, "picture_note", ""):
+            context["adminform"].form["image"].help_text = PICTURE_IS_KEPT
         return super().render_change_form(request, context, *args, **kwargs)
 
     def view_on_site(self, sale: Sale) -> str | None:
@@ -113,9 +121,13 @@ class SaleAdmin(LiveAdmin, AnalyticsAdmin, InvitationsAdmin, PreflightAdmin, Par
         return f"Changed. {'; '.join(map(str, form.changes()))}." if form.changes() else "Saved without a change."
 
     def response_add(self, request: HttpRequest, obj: Sale, post_url_continue: str | None = None) -> HttpResponse:
-        words = f"{obj} is saved, and hidden from shoppers. When everything is right, choose “Publish”."
-        self.message_user(request, words, messages.SUCCESS)
+        words = f"{obj} is saved, and hidden from shoppers. It has {saved_line(obj)}."
+        self.message_user(request, f"{words} When everything is right, choose “Publish”.", messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:sales_sale_change", args=[obj.pk]))
+
+    def response_change(self, request: HttpRequest, obj: Sale) -> HttpResponse:
+        self.message_user(request, f"Now saved: {saved_line(obj)}.", messages.SUCCESS)
+        return super().response_change(request, obj)
 
     @admin.action(
         description="Mirror again: write the selected sales into Redis as they are here", permissions=["change"]

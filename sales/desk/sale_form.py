@@ -1,7 +1,8 @@
 """The form in which an operator prepares a sale."""
 
 import json
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -9,9 +10,12 @@ from django.conf import settings
 from django.contrib.admin.widgets import AdminFileWidget
 from django.core.files.uploadedfile import UploadedFile
 from django.utils import timezone
+from django.utils.datastructures import MultiValueDict
 
 from sales import pictures
-from sales.clock import beside_utc
+from sales.desk import kept_picture
+from sales.desk.fields import AmountField, MomentField, MomentInput, WholeNumberField
+from sales.desk.sale_words import saved_words
 from sales.desk.steps import Change, described
 from sales.models import MOST_UNITS, Identity, Sale
 from sales.states import now, standing_of
@@ -24,9 +28,20 @@ class SaleForm(forms.ModelForm):
     class Meta:
         model = Sale
         fields = "__all__"
-        # What a picture is, `pictures` says, and in words that help.
-        field_classes = {"image": forms.FileField}
-        widgets = {"image": AdminFileWidget({"accept": "image/jpeg,image/png,image/webp"})}
+        field_classes = {
+            "image": forms.FileField,  # what a picture is, `pictures` says, and in words that help
+            "display_price": AmountField,
+            "total_stock": WholeNumberField,
+            "starts_at": MomentField,
+            "ends_at": MomentField,
+        }
+        widgets = {
+            "image": AdminFileWidget({"accept": "image/jpeg,image/png,image/webp"}),
+            "display_price": forms.TextInput({"inputmode": "decimal", "class": "vIntegerField"}),
+            "total_stock": forms.TextInput({"inputmode": "numeric", "class": "vIntegerField"}),
+            "starts_at": MomentInput,
+            "ends_at": MomentInput,
+        }
         help_texts = {
             "name": "As shoppers read it.",
             "description": "A few sentences under the name.",
@@ -56,19 +71,26 @@ class SaleForm(forms.ModelForm):
 
     # The sale that a new one is a copy of: it shares that one's picture until another is chosen.
     original: Sale | None = None
+    operator: Any = None
+    # Names the picture that was chosen, in a form that comes back with an error.
+    picture_note = ""
 
     def __init__(self, *args: Any, **kwargs: Any):
         if self.original:
             kwargs["instance"] = Sale(image=self.original.image.name, renditions=self.original.renditions)
         super().__init__(*args, **kwargs)
-        for name in {"starts_at", "ends_at"} & self.fields.keys():
-            zone = f"In the time zone {settings.TIME_ZONE}."
-            saved = getattr(self.instance, name) if self.instance.pk else None
-            self.fields[name].help_text = f"{zone} Now saved: {beside_utc(saved)}." if saved else zone
-            for widget, part in zip(self.fields[name].widget.widgets, ("date", "time"), strict=True):
-                widget.attrs["aria-label"] = f"{self.fields[name].label}, {part}"
+        if not (self.files.get("image") or self.data.get("image-clear")):
+            kept = kept_picture.read(self.data.get("picture_note", ""), self.operator)
+            self.files = MultiValueDict({"image": [kept]}) if kept else self.files
         # The values that the operator saw; those that somebody has changed since are told from those typed here.
         self.seen = self.data.get("seen") or self._saved()
+        for name in {"starts_at", "ends_at"} & self.fields.keys():
+            self.fields[name].help_text += f" In the time zone {settings.TIME_ZONE}."
+            self.fields[name].known = self._known(name)  # type: ignore[attr-defined]
+        if self.instance.pk:
+            for name, words in saved_words(self.instance).items():
+                if name in self.fields:
+                    self.fields[name].help_text = f"{self.fields[name].help_text} Now saved: {words}.".strip()
 
     def clean_image(self) -> Any:
         """Return the name of the widest rendition of an upload; `False` when the picture is to go."""
@@ -77,9 +99,12 @@ class SaleForm(forms.ModelForm):
             self.renditions: list[pictures.Stored] = self.instance.renditions if upload else []
             return upload
         try:
-            self.renditions = pictures.store(pictures.render(upload))
+            kept = upload.renditions if isinstance(upload, kept_picture.KeptPicture) else None
+            self.renditions = kept or pictures.store(pictures.render(upload))
         except pictures.BadPicture as error:
             raise forms.ValidationError(str(error)) from None
+        self.picture_note = kept_picture.note(self.renditions, self.operator)
+        self.instance.renditions = self.renditions  # the form that comes back shows it
         return self.renditions[-1]["name"]
 
     def clean(self) -> dict[str, Any]:
@@ -163,12 +188,19 @@ class SaleForm(forms.ModelForm):
                 self.add_error(name, words + "Check what you typed, and save again.")
         self.seen = self._saved()
 
+    def _known(self, name: str) -> list[datetime]:
+        """Return the moments that the form may have shown: the saved one, and the one that the operator saw."""
+        known = [getattr(self.instance, name)] if self.instance.pk else []
+        with suppress(ValueError, OverflowError):
+            known.append(datetime.fromisoformat(self._values_seen().get(name, "")).astimezone(UTC))
+        return known
+
     def _values_seen(self) -> dict[str, str]:
         try:
             seen = json.loads(self.seen)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
-        return seen if isinstance(seen, dict) else {}
+        return {name: str(value) for name, value in seen.items()} if isinstance(seen, dict) else {}
 
     def _saved(self) -> str:
         names = [name for name in self.fields if name != "image"] if self.instance.pk else []
@@ -176,12 +208,20 @@ class SaleForm(forms.ModelForm):
 
 
 def copy_of(sale: Sale) -> dict[str, Any]:
-    """Return the first values of a form for a sale like that one, at the same time of the next day that is free."""
-    starts_at = timezone.localtime(sale.starts_at).replace(microsecond=0)
-    days = max(1, (now() - sale.starts_at).days + 1)
-    starts_at = starts_at + timedelta(days=days)  # by the operators' wall clock, whatever summer time does
-    values = {name: getattr(sale, name) for name in COPIED}
-    return {**values, "starts_at": starts_at, "ends_at": starts_at + (sale.ends_at - sale.starts_at)}
+    """Return the first values of a form for a sale like that one, at the same time of the next day that is free.
+
+    Start and end keep what the operators' clocks show, whatever summer time does in between.
+    """
+    days = timedelta(max(1, (_on_the_clock(now()) - _on_the_clock(sale.starts_at)).days + 1))
+    times = {
+        name: timezone.make_aware(_on_the_clock(getattr(sale, name)).replace(microsecond=0) + days).astimezone(UTC)
+        for name in ("starts_at", "ends_at")
+    }
+    return {**{name: getattr(sale, name) for name in COPIED}, **times}
+
+
+def _on_the_clock(moment: datetime) -> datetime:
+    return timezone.localtime(moment).replace(tzinfo=None, fold=0)
 
 
 def units_sold(sale: Sale) -> int:
@@ -191,5 +231,5 @@ def units_sold(sale: Sale) -> int:
 
 def _text(value: Any) -> str:
     if isinstance(value, datetime):
-        return str(value.astimezone(timezone.get_current_timezone()).replace(microsecond=0))
+        return value.astimezone(UTC).isoformat()
     return "" if value is None else str(value).replace("\r\n", "\n")

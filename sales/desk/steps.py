@@ -9,7 +9,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 
-from sales import archiving, publishing, store
+from sales import archiving, formats, publishing, store
 from sales.clock import beside_utc
 from sales.models import Identity, Sale
 from sales.states import now
@@ -251,6 +251,8 @@ def described(name: str, value: Any) -> str:
         return beside_utc(value)
     if name in _FLAGS:
         return _FLAGS[name][value]
+    if name == "total_stock":
+        return formats.number(value)
     if name == "identity":
         return str(Identity(value).label)
     # A picture that the form takes away is False.

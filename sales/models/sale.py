@@ -48,7 +48,7 @@ class Sale(models.Model):
         "picture",
         upload_to="products/",
         blank=True,
-        help_text="JPEG, PNG or WebP; it is shown up to 1440 pixels wide.",
+        help_text="JPEG, PNG or WebP; it is shown up to 1440 pixels wide. Of an animated one, the first frame.",
     )
     renditions = models.JSONField(
         default=list, editable=False, help_text="The picture in each width, narrowest first; the image is the widest."

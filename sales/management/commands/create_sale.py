@@ -8,11 +8,11 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 from flashsale.redaction import shown
-from sales import publishing, store
+from sales import moments, publishing, store
 from sales.clock import iso, to_ms
+from sales.management.arguments import whole_number
 from sales.models import Identity, Sale, unused_slug
 
 OPEN_FOR = timedelta(days=7)
@@ -23,7 +23,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--name", required=True, help="the product's name")
-        parser.add_argument("--stock", required=True, type=int, help="units for sale")
+        parser.add_argument("--stock", required=True, type=whole_number, help="units for sale")
         parser.add_argument("--slug", help="the sale's address; made from the name when left out")
         parser.add_argument("--starts", metavar="ISO", type=_moment, help="like 2026-02-14T10:00:00Z; UTC without zone")
         parser.add_argument("--ends", metavar="ISO", type=_moment, help="likewise; default 7 days after the start")
@@ -80,9 +80,6 @@ class Command(BaseCommand):
 
 def _moment(text: str) -> datetime:
     try:
-        moment = parse_datetime(text)
-    except ValueError:
-        moment = None
-    if moment is None:
-        raise ArgumentTypeError(f"{text!r} is not a time; write it like 2026-02-14T10:00:00Z.")
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moments.read(text, UTC)
+    except moments.Unreadable:
+        raise ArgumentTypeError(f"{text!r} is not a time; write it like 2026-02-14T10:00:00Z.") from None

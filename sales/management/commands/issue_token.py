@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from sales import shoppers, tokens
 from sales.clock import iso
-from sales.management.arguments import sale_of
+from sales.management.arguments import sale_of, whole_number
 
 MINUTES = 15
 MOST_MINUTES = 7 * 24 * 60
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         parser.add_argument("user_id", help="whom the token names, like ada@example.com")
         parser.add_argument(
             "--minutes",
-            type=int,
+            type=whole_number,
             default=MINUTES,
             help=f"for how long it is good, 1 to {MOST_MINUTES}; default {MINUTES}",
         )

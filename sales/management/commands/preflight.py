@@ -31,7 +31,11 @@ class Command(BaseCommand):
         parser.add_argument("slug", help="the sale")
         parser.add_argument("--json", action="store_true", help="print JSON")
         parser.add_argument("--rehearse", action="store_true", help="let a simulated crowd buy in a sale of its own")
-        parser.add_argument("--address", default="", help="the web server to rehearse with; by default on PORT here")
+        parser.add_argument(
+            "--address",
+            default="",
+            help="the web server to rehearse with; by default the one of make run, or on PORT here",
+        )
 
     def handle(self, *args: Any, slug: str, **options: Any) -> None:
         try:
