@@ -5,6 +5,7 @@ calls takes the request's body and sends the whole response: two messages of ASG
 of headers that only the lane writes.
 """
 
+import asyncio
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, cast
@@ -18,6 +19,7 @@ from flashsale import framing, tracing
 from flashsale.closing import ClosingProtocol
 from flashsale.exchange import EXCHANGE, Exchange, head_of
 from flashsale.framing import LARGEST_HEAD_BYTES, MOST_HEADERS
+from flashsale.pieces import PIECE_BYTES
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 # Longer addresses are not kept: a thousand of them would take too much memory.
@@ -60,6 +62,10 @@ class LaneProtocol(ClosingProtocol):
     _packet_bytes = 0
     # Since the packet in which the head began, or since the last piece of a body: nothing but framing came.
     _framing_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=PIECE_BYTES)
 
     def data_received(self, data: bytes) -> None:
         """Read on. What cannot be read is answered and not logged: a stranger could fill the log with it."""

@@ -153,8 +153,6 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
     "sales.headers.complete",
-    # Below those whose headers static files get, too.
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "sales.languages.ShoppersLanguage",
     "django.middleware.common.CommonMiddleware",
@@ -214,12 +212,8 @@ TIME_ZONE = read("TIME_ZONE", time_zone, "UTC")
 FORMAT_MODULE_PATH = "flashsale.formats"
 USE_TZ = True
 
-WHITENOISE_USE_FINDERS = DEBUG
-WHITENOISE_ALLOW_ALL_ORIGINS = False
 # Pages ask for these names alone; to pack the others as well would take as long again.
 WHITENOISE_KEEP_ONLY_HASHED_FILES = True
-# What browsers and crawlers ask for by a fixed name.
-WHITENOISE_ROOT = BASE_DIR / "static" / "root"
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
