@@ -400,6 +400,41 @@ MUTANTS = {
         (("sales/store/cluster.py", "if any(map(may_have_successor, answer[0])):", "if False:"),),
         "tests/test_successor.py",
     ),
+    "who does not read is never cut off": Mutant(
+        (("flashsale/stalls.py", "                _cut(transport)\n", "                pass\n"),),
+        "tests/test_stalls.py",
+    ),
+    "a byte now and then is progress": Mutant(
+        (("flashsale/stalls.py", "LEAST_BYTES = 1024", "LEAST_BYTES = 1"),), "tests/test_stalls.py"
+    ),
+    "a slow reader is cut off": Mutant(
+        (("flashsale/stalls.py", "if acknowledged - before >= LEAST_BYTES:", "if before < 0:"),), "tests/test_stalls.py"
+    ),
+    "any number waits for a thread": Mutant(
+        (("flashsale/django_threads.py", "if self.held >= self._most:", "if False:"),), "tests/test_django_threads.py"
+    ),
+    "a thread sends its answer itself": Mutant(
+        (
+            (
+                "flashsale/django_threads.py",
+                "        finally:\n            self.held -= 1\n        with answer:\n"
+                '            await _send(answer, scope["method"], scope.get(EXCHANGE), send)\n',
+                "        with answer:\n"
+                '            await _send(answer, scope["method"], scope.get(EXCHANGE), send)\n        self.held -= 1\n',
+            ),
+        ),
+        "tests/test_django_threads.py",
+    ),
+    "a long answer is written at once": Mutant(
+        (
+            (
+                "flashsale/exchange.py",
+                "            if self.flow.write_paused:\n                await self.flow.drain()\n",
+                "",
+            ),
+        ),
+        "tests/test_pieces.py",
+    ),
     "a body has no bound": Mutant(
         (("flashsale/bodies.py", "    if len(body) > largest_bytes:\n        raise BodyTooLarge(words)\n", ""),),
         "tests/test_api.py",
