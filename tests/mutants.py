@@ -28,6 +28,7 @@ ARCHIVE = "sales/lua/archive.lua"
 COUNTS = "sales/attempt_counts.py"
 INVITED_TESTS = "tests/test_invited_mirror.py"
 PROTOCOL, FRAMING = "flashsale/protocol.py", "flashsale/framing.py"
+EXCHANGE, STALLS = "flashsale/exchange.py", "flashsale/stalls.py"
 ALL_ROWS_DONE = "    done = [row.order_id for row in rows]\n"
 
 MUTANTS = {
@@ -401,14 +402,14 @@ MUTANTS = {
         "tests/test_successor.py",
     ),
     "who does not read is never cut off": Mutant(
-        (("flashsale/stalls.py", "                _cut(transport)\n", "                pass\n"),),
+        ((STALLS, "                _cut(transport)\n", "                pass\n"),),
         "tests/test_stalls.py",
     ),
     "a byte now and then is progress": Mutant(
-        (("flashsale/stalls.py", "LEAST_BYTES = 1024", "LEAST_BYTES = 1"),), "tests/test_stalls.py"
+        ((STALLS, "LEAST_BYTES = 1024", "LEAST_BYTES = 1"),), "tests/test_stalls.py"
     ),
     "a slow reader is cut off": Mutant(
-        (("flashsale/stalls.py", "if acknowledged - before >= LEAST_BYTES:", "if before < 0:"),), "tests/test_stalls.py"
+        ((STALLS, "if acknowledged - before >= LEAST_BYTES:", "if before < 0:"),), "tests/test_stalls.py"
     ),
     "any number waits for a thread": Mutant(
         (("flashsale/django_threads.py", "if self.held >= self._most:", "if False:"),), "tests/test_django_threads.py"

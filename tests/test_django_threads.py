@@ -191,7 +191,12 @@ def test_an_answer_of_endless_length_is_refused(monkeypatch: pytest.MonkeyPatch)
 async def test_a_file_that_is_cut_while_it_is_sent_ends_the_connection(monkeypatch: pytest.MonkeyPatch):
     opened: list[Any] = []
     make = tempfile.TemporaryFile
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: opened.append(make()) or opened[-1])
+
+    def keep() -> Any:
+        opened.append(make())
+        return opened[-1]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", keep)
     async with served(Application(lambda: iter([LONG]))) as (_, _, port):
         reader, _ = await ask(port)
         await until(lambda: bool(opened))

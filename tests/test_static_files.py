@@ -11,7 +11,6 @@ from django.contrib import admin
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.template.utils import get_app_template_dirs
 from django.templatetags.static import static
-from pytest_django import Settings
 
 from sales import files
 from sales.models import Sale
@@ -112,10 +111,10 @@ def test_all_files_together_are_small():
     assert sum(len(each.whole.content) for file in found.values() for each in file.values()) < 4 * 1024 * 1024
 
 
-def test_of_earlier_releases_the_newest_are_kept(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    settings.STATIC_ROOT = tmp_path
-    current = "sales/sale.css"
-    for number, name in enumerate((static(current).removeprefix("/static/"), *(f"a.{n:012x}.css" for n in range(5)))):
+def test_of_earlier_releases_the_newest_are_kept(sheet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    current = sheet.removeprefix("/static/")
+    monkeypatch.setattr(settings, "STATIC_ROOT", tmp_path)
+    for number, name in enumerate([current, *(f"a.{n:012x}.css" for n in range(5))]):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(bytes(1000))
         os.utime(tmp_path / name, (number, number))
@@ -123,7 +122,7 @@ def test_of_earlier_releases_the_newest_are_kept(settings: Settings, tmp_path: P
 
     found = files.gathered.__wrapped__()
 
-    assert list(found) == [static(current).removeprefix("/static/"), "a.000000000004.css", "a.000000000003.css"]
+    assert list(found) == [current, "a.000000000004.css", "a.000000000003.css"]
 
 
 @pytest.mark.usefixtures("transactional_db", "redis_server")
