@@ -24,7 +24,7 @@ NO_ADDRESS = "There is nothing at this address of the API. /api/docs lists its a
 UPLOAD_TOO_LARGE = _("The file is too large: send at most 48 MB. Go back, and upload it in parts.")
 TOO_MANY_UPLOADS = _("Enough files are being uploaded already. Wait a minute, and upload yours again.")
 TOO_BUSY = _("Too many people are asking for pages right now. Try again in a few seconds.")
-NO_ROOM = _("Our disk is full, so we couldn't put this together. Nothing was changed by that. Try again later.")
+NO_ROOM = _("Our disk is full, so we can't send this. Try again later.")
 TOO_COMPLEX = _("The request has too many parts. Send a smaller or simpler one.")
 
 

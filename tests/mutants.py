@@ -28,7 +28,7 @@ ARCHIVE = "sales/lua/archive.lua"
 COUNTS = "sales/attempt_counts.py"
 INVITED_TESTS = "tests/test_invited_mirror.py"
 PROTOCOL, FRAMING = "flashsale/protocol.py", "flashsale/framing.py"
-EXCHANGE, STALLS = "flashsale/exchange.py", "flashsale/stalls.py"
+STALLS = "flashsale/stalls.py"
 ALL_ROWS_DONE = "    done = [row.order_id for row in rows]\n"
 
 MUTANTS = {
