@@ -2,14 +2,14 @@
 
 import os
 
-from a2wsgi import WSGIMiddleware
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flashsale.settings")
 django = get_wsgi_application()
 
+from flashsale.django_threads import DjangoThreads  # noqa: E402
 from flashsale.lane import Lane  # noqa: E402 (views need Django set up)
 from flashsale.urls import LANE  # noqa: E402
 
-application = Lane(LANE, WSGIMiddleware(django, workers=settings.DJANGO_THREADS))  # type: ignore[arg-type]
+application = Lane(LANE, DjangoThreads(django, settings.DJANGO_THREADS))

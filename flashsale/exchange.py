@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from flashsale import uploads
+from flashsale.pieces import Body, pieces
 from sales.headers import OF_DATA, Headers
 
 if TYPE_CHECKING:
@@ -85,6 +86,30 @@ class Exchange(RequestResponseCycle):
         closing = b"" if self.keep_alive else b"connection: close\r\n"
         defaults = _default_lines(self.default_headers)
         self.transport.write(b"%b%b%b%b\r\n%b" % (STATUS_LINE[status], defaults, head, closing, body))
+        self._complete(successor)
+
+    async def respond_in_pieces(self, status: int, head: bytes, body: Body) -> None:
+        """Send a whole response whose body is long: each piece when the client has read most of those before it.
+
+        Raises OSError when the body cannot be read to its end; the connection is of no use then.
+        """
+        if self.disconnected or self.transport.is_closing() or self.scope["method"] == "HEAD":
+            self.respond(status, head, b"")
+            return
+        closing = b"" if self.keep_alive else b"connection: close\r\n"
+        defaults = _default_lines(self.default_headers)
+        self.transport.write(b"%b%b%b%b\r\n" % (STATUS_LINE[status], defaults, head, closing))
+        self.response_started = True
+        async for piece in pieces(body):
+            if self.flow.write_paused:
+                await self.flow.drain()
+            if self.disconnected or self.transport.is_closing():
+                self.disconnected = True
+                return
+            self.transport.write(piece)
+        self._complete()
+
+    def _complete(self, successor: Any = None) -> None:
         self.response_started = self.response_complete = True
         self.waiting_for_100_continue = False
         self.tell()

@@ -18,7 +18,7 @@ from gunicorn.glogging import Logger
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
-from flashsale import logs, machine, settings
+from flashsale import logs, machine, settings, stalls
 from flashsale.places import BASE_DIR
 from flashsale.supervisor import die_with_parent
 
@@ -72,6 +72,8 @@ class LaneWorker(UvicornWorker):
     async def _serve(self) -> None:
         """Serve as uvicorn's worker does; beside the requests, tell Redis what they come to."""
         self.config.app = self.wsgi
+        for listener in self.sockets:
+            stalls.keep_little_in_the_kernel(listener.sock)
         server = _TellingServer(config=self.config)
         self._install_sigquit_handler()
         await server.serve(sockets=self.sockets)
@@ -85,7 +87,12 @@ class _TellingServer(Server):
         from sales import attempts, mails, measuring
 
         connections = self.server_state.connections
-        async with mails.finished(), measuring.measured(connections), attempts.told_to_redis():
+        async with (
+            mails.finished(),
+            measuring.measured(connections),
+            stalls.closed(connections),
+            attempts.told_to_redis(),
+        ):
             await super()._serve(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -174,16 +181,18 @@ def worker_int(worker: UvicornWorker) -> None:
 
 
 def post_worker_init(worker: UvicornWorker) -> None:
-    """Look at Redis (the first worker does); read what pages say; take all of it out of later garbage collections."""
+    """Look at Redis (the first worker does); read words and files; take all of it out of later garbage collections."""
     if worker.age == 1:
         from sales.durability import log_verdict
 
         log_verdict()
-    from sales import languages
+    from sales import files, languages
 
     # What is no HTTP is the sender's business, and would fill the log.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     languages.load()
+    if not settings.DEBUG:
+        files.gathered()
     gc.collect()
     gc.freeze()
     # Requests leave next to no cycles: to look for them after every 700 new objects is most of what collecting costs.

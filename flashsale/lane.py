@@ -8,6 +8,7 @@ the body's size.
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import nullcontext
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
@@ -19,8 +20,10 @@ from django.urls import Resolver404, URLPattern, resolve
 
 from flashsale import bodies, tracing, uploads
 from flashsale.bodies import BodyTooLarge, ClientGone, Message, NoRoom, Receive
+from flashsale.django_threads import Unanswered
 from flashsale.exchange import EXCHANGE, Exchange
 from flashsale.lane_request import LaneRequest, Scope
+from flashsale.pieces import PIECE_BYTES, Body, pieces
 from sales import cors, endpoints, https, metrics, ratelimits, refusals
 from sales.addresses import client_address, is_proxy
 from sales.events import EventStream
@@ -31,6 +34,8 @@ OTHER_ROUTE = metrics.route("other")
 
 # Addresses of the lane are short; of Django's pages the query may be as long as a head: what a list is filtered by.
 LONGEST_TARGET_BYTES = 4 * 1024
+# So long a client is told to wait when Django has no thread for it.
+BUSY_SECONDS = 5
 
 _WITHOUT_LENGTH = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
@@ -91,19 +96,33 @@ class Lane:
         except Exception:
             log.exception("%s %s failed", scope["method"], route.name)
             response = _last_resort(request, refuse)
+        if not response:
+            response = await self._ask_django(request, refuse, upload, receive, send)
         if response:
             lines = tracing.header_lines(request)
             if self._head_differs:
                 lines += cors.lines(request) + https.lines(request)
             await _send(response, lines, exchange, send)
             route.note(response.status_code, time.monotonic() - began)
-        elif upload:
-            with upload:
-                await self._django(_for_django(scope), upload.replay(receive), _naming(request, send))
-        else:
-            await self._django(_for_django(scope), bodies.replay(request._body, receive), _naming(request, send))
         if request.status_of_django:
             _django_route(request.path).note(request.status_of_django, time.monotonic() - began)
+
+    async def _ask_django(
+        self,
+        request: LaneRequest,
+        refuse: Callable[..., HttpResponse],
+        upload: uploads.Upload | None,
+        receive: Receive,
+        send: Send,
+    ) -> HttpResponse | None:
+        """Have Django answer, and return None; where it cannot, return the refusal."""
+        replay = upload.replay(receive) if upload else bodies.replay(request._body, receive)
+        try:
+            with upload or nullcontext():
+                await self._django(_for_django(request.scope), replay, _naming(request, send))
+        except Unanswered as error:
+            return refuse(request, "unavailable", str(error), wait_seconds=BUSY_SECONDS)
+        return None
 
     def _find(self, path: str) -> tuple[View | None, dict[str, Any], metrics.Route]:
         """Return the view, its arguments, and the route, whose name may be told: the names and the keys that shoppers'
@@ -164,20 +183,26 @@ async def _send(response: HttpResponse, lines: bytes, exchange: Exchange | None,
     if exchange:
         if exchange.flow.write_paused:
             await exchange.flow.drain()
+        if not isinstance(body, bytes) or len(body) > PIECE_BYTES:
+            await exchange.respond_in_pieces(status, head, body)
+            return
         exchange.respond(status, head, body, response.listener if isinstance(response, EventStream) else None)
         return
     headers = [tuple(line.split(b": ", 1)) for line in head.splitlines()]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    async for piece in pieces(body):
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body"})
 
 
-def _on_the_wire(response: HttpResponse) -> tuple[int, bytes, bytes]:
+def _on_the_wire(response: HttpResponse) -> tuple[int, bytes, Body]:
     """Return the response's status, header lines and body; they stay with it, because some are sent many times."""
     headers = response.headers
     head = headers.lines if isinstance(headers, Headers) else _lines(tuple(headers.items()))
+    body = response.body if isinstance(response, endpoints.FileAnswer) else response.content
     if response.status_code not in _WITHOUT_LENGTH and not isinstance(response, EventStream):
-        head += b"content-length: %d\r\n" % len(response.content)
-    response.__dict__["on_the_wire"] = found = response.status_code, head, response.content
+        head += b"content-length: %d\r\n" % len(body)
+    response.__dict__["on_the_wire"] = found = response.status_code, head, body
     return found
 
 

@@ -5,6 +5,7 @@ calls takes the request's body and sends the whole response: two messages of ASG
 of headers that only the lane writes.
 """
 
+import asyncio
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, cast
@@ -18,6 +19,7 @@ from flashsale import bodies, framing
 from flashsale.closing import ClosingProtocol
 from flashsale.exchange import EXCHANGE, Exchange, head_of
 from flashsale.framing import LARGEST_FRAMING_BYTES, LARGEST_HEAD_BYTES, MOST_HEADERS
+from flashsale.pieces import PIECE_BYTES
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 # Longer addresses are not kept: a thousand of them would take too much memory.
@@ -25,7 +27,7 @@ LONGEST_KEPT_URL = 200
 # What waits behind the first answer. Nobody honest asks for so much on one connection.
 MOST_QUEUED_BYTES = 32 * 1024
 # uvloop hands over up to 256 KB: what is over a bound is noticed before all of them are parsed.
-PIECE_BYTES = 2 * 1024
+PARSED_BYTES = 2 * 1024
 # A chunk of this size pays for the bytes around it.
 LARGE_CHUNK_BYTES = 1024
 _SLASH = ord("/")
@@ -65,13 +67,17 @@ class LaneProtocol(ClosingProtocol):
     _framing_bytes = 0
     _queued_bytes = 0
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=PIECE_BYTES)
+
     def data_received(self, data: bytes) -> None:
         """Read on. What cannot be read is answered and not logged: a stranger could fill the log with it."""
         if self._is_over:
             return
-        if len(data) > PIECE_BYTES:
-            for start in range(0, len(data), PIECE_BYTES):
-                self.data_received(data[start : start + PIECE_BYTES])
+        if len(data) > PARSED_BYTES:
+            for start in range(0, len(data), PARSED_BYTES):
+                self.data_received(data[start : start + PARSED_BYTES])
             return
         self._framing_bytes += len(data)
         try:

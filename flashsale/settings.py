@@ -157,8 +157,6 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "sales.headers.complete",
     "sales.texts.check",
-    # Below those whose headers static files get, too.
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "sales.press_guard.keep",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "sales.languages.ShoppersLanguage",
@@ -223,12 +221,8 @@ TIME_ZONE = read("TIME_ZONE", time_zone, "UTC")
 FORMAT_MODULE_PATH = "flashsale.formats"
 USE_TZ = True
 
-WHITENOISE_USE_FINDERS = DEBUG
-WHITENOISE_ALLOW_ALL_ORIGINS = False
 # Pages ask for these names alone; to pack the others as well would take as long again.
 WHITENOISE_KEEP_ONLY_HASHED_FILES = True
-# What browsers and crawlers ask for by a fixed name.
-WHITENOISE_ROOT = BASE_DIR / "static" / "root"
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]

@@ -1,10 +1,11 @@
 """Every address. What the crowd asks for is in LANE: an async view made by `endpoints.endpoint`, one line each."""
 
 from django.contrib import admin
-from django.urls import path, re_path, register_converter
+from django.urls import path, register_converter
 
 from sales import (
     api,
+    files,
     media,
     metrics_api,
     pages,
@@ -29,7 +30,14 @@ class AnyText:
         return value
 
 
+class PictureName(AnyText):
+    """A picture's name, as `pictures` makes them."""
+
+    regex = r"[\w-]{1,80}\.webp"
+
+
 register_converter(AnyText, "any")
+register_converter(PictureName, "picture")
 
 LANE = [
     path("", pages.sale, name="home"),
@@ -50,6 +58,10 @@ LANE = [
     path("health", api.health),
     path("health/live", api.live),
     path("metrics", metrics_api.read),
+    path("static/<any:name>", files.static),
+    path("media/products/<picture:name>", media.picture),
+    path("robots.txt", files.named("robots.txt")),
+    path("favicon.ico", files.named("favicon.ico")),
 ]
 
 urlpatterns = [
@@ -67,7 +79,6 @@ urlpatterns = [
     # Django lets those sign out who may see a page; here everybody may, also who has yet to set up a second factor.
     path("admin/logout/", admin.site.logout),
     path("admin/", admin.site.urls),
-    re_path(r"^media/(?P<name>products/[\w-]{1,80}\.webp)$", media.picture),
 ]
 
 handler400 = "sales.refusals.bad_request"

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from django.http import HttpRequest, HttpResponse
 
+from flashsale.pieces import FileBody
 from flashsale.tracing import request_id
 from sales import cors, ratelimits, shoppers, snapshots, store
 from sales.headers import OF_DATA, Headers
@@ -41,6 +42,14 @@ class Answer(HttpResponse):
         self._container = [content]
         self.status_code = status
         self.headers = headers  # type: ignore[assignment]
+
+
+class FileAnswer(Answer):
+    """An answer whose body is read from a file while it is sent."""
+
+    def __init__(self, body: FileBody, status: int, headers: dict[str, str]):
+        super().__init__(b"", status, headers)
+        self.body = body
 
 
 def answer(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> HttpResponse:

@@ -32,6 +32,8 @@ SIGN_IN_FIRST = _(
     "it again."
 )
 TARGET_TOO_LONG = _("This address is too long. Check it, or look at all sales.")
+TOO_BUSY = _("Too many people are asking for pages right now. Try again in a few seconds.")
+NO_ROOM = _("Our disk is full, so we can't send this. Try again later.")
 TOO_COMPLEX = _("The request has too many parts. Send a smaller or simpler one.")
 
 

@@ -61,18 +61,23 @@ def known(request: HttpRequest, name: str) -> HttpResponse | None:
 
 def answer(request: HttpRequest, found: Page) -> HttpResponse:
     """Return the version of the page that the asker takes, or a 304 to who has it."""
-    version = found.gzipped if takes_gzip(request.META.get("HTTP_ACCEPT_ENCODING", "")[:200]) else found.plain
+    version = found.gzipped if takes(request, "gzip") else found.plain
     return version.not_modified if is_known(request, version.etag) else version.whole
 
 
+def takes(request: HttpRequest, coding: str) -> bool:
+    """Return whether the asker takes a content coding."""
+    return allows(request.META.get("HTTP_ACCEPT_ENCODING", "")[:200], coding)
+
+
 @lru_cache(maxsize=1000)
-def takes_gzip(accept_encoding: str) -> bool:
-    """Return whether an Accept-Encoding header allows gzip (RFC 9110, section 12.5.3)."""
+def allows(accept_encoding: str, coding: str) -> bool:
+    """Return whether an Accept-Encoding header allows a content coding (RFC 9110, section 12.5.3)."""
     weights = {}
     for part in accept_encoding.lower().split(","):
-        coding, *parameters = re.split(r"\s*;\s*", part.strip())
-        weights[coding] = not any(re.fullmatch(r"q=0(\.0*)?", parameter) for parameter in parameters)
-    return weights.get("gzip", weights.get("*", False))
+        name, *parameters = re.split(r"\s*;\s*", part.strip())
+        weights[name] = not any(re.fullmatch(r"q=0(\.0*)?", parameter) for parameter in parameters)
+    return weights.get(coding, weights.get("*", False))
 
 
 def packed(
@@ -89,14 +94,12 @@ def packed(
     headers = {**common_headers, "Cache-Control": f"public, max-age={max_age}", "Vary": vary}
     return Page(
         time.monotonic(),
-        _version(content, {**headers, "ETag": etag}, content_headers),
-        _version(
-            compressed, {**headers, "ETag": f'{etag[:-1]}-gzip"'}, {**content_headers, "Content-Encoding": "gzip"}
-        ),
+        version(content, {**headers, "ETag": etag}, content_headers),
+        version(compressed, {**headers, "ETag": f'{etag[:-1]}-gzip"'}, {**content_headers, "Content-Encoding": "gzip"}),
     )
 
 
-def _version(content: bytes, headers: dict[str, str], content_headers: dict[str, str]) -> Version:
+def version(content: bytes, headers: dict[str, str], content_headers: dict[str, str]) -> Version:
     """Make both responses. Some clients unpack the empty 304, too, if it says that it is packed."""
     whole, not_modified = Answer(content, 200, {**headers, **content_headers}), Answer(b"", 304, headers)
     return Version(headers["ETag"], whole, not_modified)

@@ -28,6 +28,7 @@ ARCHIVE = "sales/lua/archive.lua"
 COUNTS = "sales/attempt_counts.py"
 INVITED_TESTS = "tests/test_invited_mirror.py"
 PROTOCOL, FRAMING = "flashsale/protocol.py", "flashsale/framing.py"
+STALLS = "flashsale/stalls.py"
 ALL_ROWS_DONE = "    done = [row.order_id for row in rows]\n"
 
 MUTANTS = {
@@ -416,6 +417,41 @@ MUTANTS = {
         (("sales/store/cluster.py", "if any(map(may_have_successor, answer[0])):", "if False:"),),
         "tests/test_successor.py",
     ),
+    "who does not read is never cut off": Mutant(
+        ((STALLS, "                _cut(transport)\n", "                pass\n"),),
+        "tests/test_stalls.py",
+    ),
+    "a byte now and then is progress": Mutant(
+        ((STALLS, "LEAST_BYTES = 1024", "LEAST_BYTES = 1"),), "tests/test_stalls.py"
+    ),
+    "a slow reader is cut off": Mutant(
+        ((STALLS, "if acknowledged - before >= LEAST_BYTES:", "if before < 0:"),), "tests/test_stalls.py"
+    ),
+    "any number waits for a thread": Mutant(
+        (("flashsale/django_threads.py", "if self.held >= self._most:", "if False:"),), "tests/test_django_threads.py"
+    ),
+    "a thread sends its answer itself": Mutant(
+        (
+            (
+                "flashsale/django_threads.py",
+                "        finally:\n            self.held -= 1\n        with answer:\n"
+                '            await _send(answer, scope["method"], scope.get(EXCHANGE), send)\n',
+                "        with answer:\n"
+                '            await _send(answer, scope["method"], scope.get(EXCHANGE), send)\n        self.held -= 1\n',
+            ),
+        ),
+        "tests/test_django_threads.py",
+    ),
+    "a long answer is written at once": Mutant(
+        (
+            (
+                "flashsale/exchange.py",
+                "            if self.flow.write_paused:\n                await self.flow.drain()\n",
+                "",
+            ),
+        ),
+        "tests/test_pieces.py",
+    ),
     "a body has no bound": Mutant(
         (
             ("flashsale/bodies.py", "    if len(body) > LARGEST_BYTES:\n        raise BodyTooLarge\n", ""),
@@ -672,7 +708,7 @@ MUTANTS = {
         "tests/test_framing.py",
     ),
     "a packet is parsed to its end": Mutant(
-        ((PROTOCOL, "PIECE_BYTES = 2 * 1024", "PIECE_BYTES = 1024 * 1024"),), "tests/test_dear_input.py"
+        ((PROTOCOL, "PARSED_BYTES = 2 * 1024", "PARSED_BYTES = 1024 * 1024"),), "tests/test_dear_input.py"
     ),
     "a head may take its time": Mutant(
         (("flashsale/closing.py", "        if not self._head_since:\n", "        if False:\n"),),

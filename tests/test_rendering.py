@@ -60,7 +60,7 @@ def test_a_compressed_page_is_not_sent_again(http: httpx.Client, open_sale: Sale
     ],
 )
 def test_who_takes_gzip(header: str, takes: bool):
-    assert rendering.takes_gzip(header) is takes
+    assert rendering.allows(header, "gzip") is takes
 
 
 def test_a_page_is_rendered_and_compressed_once_for_many(monkeypatch: pytest.MonkeyPatch):

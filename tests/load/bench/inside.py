@@ -34,6 +34,9 @@ class Connection:
     def write(self, data: bytes) -> None:
         self.writes += 1
 
+    def set_write_buffer_limits(self, high: int) -> None:
+        pass
+
     def is_closing(self) -> bool:
         return False
 
