@@ -82,10 +82,10 @@ class LaneWorker(UvicornWorker):
 class _TellingServer(Server):
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until the last request is answered. What comes later is cut off: the signal is raised once more."""
-        from sales import attempts, mails, measuring
+        from sales import attempts, mails, measuring, vigil
 
         connections = self.server_state.connections
-        async with mails.finished(), measuring.measured(connections), attempts.told_to_redis():
+        async with mails.finished(), measuring.measured(connections), attempts.told_to_redis(), vigil.kept():
             await super()._serve(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils.crypto import salted_hmac
 
-from sales import continuity, publishing, store
+from sales import acknowledged, continuity, publishing, store
 from sales.models import Order, Sale
 from sales.purchases import purchased_ms
 
@@ -65,12 +65,15 @@ def address_by_name(sale: Sale, user_id: str) -> str:
     The only way from a name to somebody's receipt. Who calls it has made sure that the sale believes the asker.
     Raises store.Unavailable when it cannot be told.
     """
+    key = store.key(sale.id, "purchases")
     try:
-        purchase = store.client().hget(store.key(sale.id, "purchases"), user_id)
+        run_id, (purchase,) = store.ask_with_run(key, ("HGET", key, user_id))
     except store.RedisError as error:
         raise store.Unavailable(str(error)) from error
     if purchase:
-        return address(sale.id, purchase.decode().partition(" ")[0])
+        order_id = purchase.decode().partition(" ")[0]
+        acknowledged.remember_from_thread(sale.id, run_id, order_id, user_id)
+        return address(sale.id, order_id)
     of_shopper = Q(user_id=user_id)
     # In no order: for that of Meta SQLite would read the whole sale.
     valid = next(iter(sale.valid_orders().filter(of_shopper).order_by()), None)
@@ -88,11 +91,16 @@ def _in_sql(sale_id: int, order_id: str) -> Found | None:
 
 
 def _in_stream(sale_id: int, order_id: str) -> Found | None:
+    stream = store.key(sale_id, "orders")
     try:
-        entries = store.client().xrange(store.key(sale_id, "orders"), min=order_id, max=order_id)
+        run_id, (entries,) = store.ask_with_run(stream, ("XRANGE", stream, order_id, order_id))
     except store.RedisError as error:
         raise store.Unavailable(str(error)) from error
-    return (entries[0][1][b"user_id"].decode(), None) if entries else None
+    if not entries:
+        return None
+    user_id = entries[0][1][b"user_id"].decode()
+    acknowledged.remember_from_thread(sale_id, run_id, order_id, user_id)
+    return user_id, None
 
 
 def _signature(named: str, secret: str) -> str:

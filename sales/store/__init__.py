@@ -18,7 +18,7 @@ from sales.store.blocking import (
     servers,
 )
 from sales.store.failures import Archived, Failure, RedisError, ResponseError, Unavailable, Unknown
-from sales.store.keys import AUDITS, CHECKED_RUN, CODES, DIRECTORY, REHEARSALS, WORKERS, WRITERS, key
+from sales.store.keys import AUDITS, CHECKED_RUN, CODES, DIRECTORY, FORGETFUL, REHEARSALS, WORKERS, WRITERS, key
 from sales.store.lane import Answer, ask, ask_everywhere, ask_scripts, call, close, place, run_scripts
 from sales.store.scripts import script
 from sales.store.server import RUN_ID
@@ -28,6 +28,7 @@ __all__ = [
     "CHECKED_RUN",
     "CODES",
     "DIRECTORY",
+    "FORGETFUL",
     "REHEARSALS",
     "RUN_ID",
     "WORKERS",
