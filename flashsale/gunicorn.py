@@ -84,7 +84,7 @@ class LaneWorker(UvicornWorker):
 class _TellingServer(Server):
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until the last request is answered. What comes later is cut off: the signal is raised once more."""
-        from sales import attempts, mails, measuring
+        from sales import attempts, mails, measuring, vigil
 
         connections = self.server_state.connections
         async with (
@@ -92,6 +92,7 @@ class _TellingServer(Server):
             measuring.measured(connections),
             stalls.closed(connections),
             attempts.told_to_redis(),
+            vigil.kept(),
         ):
             await super()._serve(sockets)
 

@@ -7,9 +7,9 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from sales import archive_mirror, cancelling, invited_mirror, orders, publishing, store
-from sales.continuity import position
 from sales.drift import EXAMPLES, Audit, Purchase
 from sales.models import Order, Sale
+from sales.order_ids import position
 from sales.paging import AT_ONCE, PAGE, pages
 
 # A purchase made a moment ago may still be on its way through the order writer.
@@ -45,7 +45,7 @@ def audit(sale: Sale) -> Audit:
     _check_cancellations(sale, result)
     if difference := invited_mirror.difference(sale):
         result.drift["invitations_differ_from_sql"] = [difference]
-    _check_quarantine(sale, result)
+    _check_aside(sale, result)
     return result
 
 
@@ -60,11 +60,14 @@ def _audit_archive(sale: Sale, standing: publishing.Standing) -> Audit:
         result.drift["archive_differs_from_sql"] = [f"{shown} in Redis, {in_sql}"]
     if names := archive_mirror.left(sale):
         result.drift["archive_not_freed"] = names
-    _check_quarantine(sale, result)
+    _check_aside(sale, result)
     return result
 
 
-def _check_quarantine(sale: Sale, result: Audit) -> None:
+def _check_aside(sale: Sale, result: Audit) -> None:
+    """Look for what a person has to see to: missing purchases, and entries in quarantine."""
+    for lost in sale.standing_losses().order_by("id")[:EXAMPLES]:
+        result.example("acknowledged_purchases_missing", (lost.user_id, lost.order_id))
     if entries := list(sale.quarantined.values_list("entry_id", flat=True)[:EXAMPLES]):
         result.drift["entries_in_quarantine"] = entries
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from django.db import DatabaseError, connection
 
-from sales import continuity, purchases, store
+from sales import acknowledged, continuity, store
 from sales.directory import OLDEST_SECONDS, pairs
 from sales.per_loop import per_loop
 
@@ -68,21 +68,18 @@ async def reason(sale_id: int, reply: Reply) -> str:
     publication = config.get("epoch") or config.get("archived")
     if publication is None:
         return f"Its restoration was interrupted. Run manage.py restore_sale {config['slug']}"
-    known = purchases.known(sale_id)
-    if known.epoch != publication:  # published for the first time, or restored: what was answered before is settled
-        known.epoch, known.newest_order = publication, ""
     # Another worker's comparison is not enough: it does not know what this one has answered.
-    is_compared = config["run_id"] == run_id and (not known.newest_order or known.run_id == run_id)
-    if is_compared:
-        known.run_id = run_id
+    known = acknowledged.known(sale_id)
+    if config["run_id"] == run_id and known.is_held_by(publication, run_id):
+        known.epoch, known.run_id = publication, run_id
         return ""
-    return await _comparison(sale_id, run_id)
+    return await _comparison(sale_id, publication, run_id)
 
 
-async def _comparison(sale_id: int, run_id: str) -> str:
+async def _comparison(sale_id: int, publication: str, run_id: str) -> str:
     """Return what the comparison of a sale with SQL says, or after COMPARED_WITHIN_SECONDS that it goes on: the other
     sales are not kept waiting for it."""
-    found = _comparisons().ask(sale_id, run_id)
+    found = _comparisons().ask(sale_id, publication, run_id)
     await asyncio.wait([found], timeout=COMPARED_WITHIN_SECONDS)
     return found.result() if found.done() else "It is being compared with SQL. Try again in a moment."
 
@@ -97,20 +94,21 @@ class _Comparisons:
 
     def __init__(self) -> None:
         self._asked: dict[tuple[int, str], asyncio.Future[str]] = {}
-        self._waiting: dict[str, list[int]] = {}
+        # By run, the sales and the publication of each.
+        self._waiting: dict[str, dict[int, str]] = {}
         # Of each run that was met: when its latest grace ends, by `time.monotonic`.
         self._open_at: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def ask(self, sale_id: int, run_id: str) -> asyncio.Future[str]:
+    def ask(self, sale_id: int, publication: str, run_id: str) -> asyncio.Future[str]:
         """Return the future of what the comparison says."""
         if found := self._asked.get((sale_id, run_id)):
             return found
         found = self._asked[sale_id, run_id] = asyncio.get_running_loop().create_future()
         if run_id not in self._waiting:
-            self._waiting[run_id] = []
+            self._waiting[run_id] = {}
             self._start(self._compare_waiting(run_id))
-        self._waiting[run_id].append(sale_id)
+        self._waiting[run_id][sale_id] = publication
         if run_id not in self._open_at:
             self._open_at[run_id] = -inf
             self._start(_object(sale_id))
@@ -122,21 +120,27 @@ class _Comparisons:
         task.add_done_callback(self._tasks.discard)
 
     async def _compare_waiting(self, run_id: str) -> None:
-        while sale_ids := self._waiting[run_id]:
-            self._waiting[run_id] = []
-            newest_seen = {sale_id: purchases.known(sale_id).newest_order for sale_id in sale_ids}
-            reasons = await _tried(partial(continuity.compare, newest_seen, run_id), sale_ids)
-            self._start(self._open(run_id, reasons))
+        while publications := self._waiting[run_id]:
+            self._waiting[run_id] = {}
+            known = {sale_id: acknowledged.known(sale_id) for sale_id in publications}
+            answers = {sale_id: of_sale.answers for sale_id, of_sale in known.items()}
+            remembered = {sale_id: dict(of_sale.orders) for sale_id, of_sale in known.items()}
+            reasons = await _tried(partial(continuity.compare, remembered, run_id), list(publications))
+            self._start(self._open(run_id, reasons, publications, answers))
         del self._waiting[run_id]
 
-    async def _open(self, run_id: str, reasons: dict[int, str]) -> None:
+    async def _open(
+        self, run_id: str, reasons: dict[int, str], publications: dict[int, str], answers: dict[int, int]
+    ) -> None:
         """Let those that miss nothing go on, unless somebody objects; then tell who asked."""
         if whole := [sale_id for sale_id, reason in reasons.items() if not reason]:
             await self._grace(run_id)
             reasons |= await _tried(partial(continuity.let_go_on, whole, run_id), whole)
         for sale_id, reason in reasons.items():
-            if not reason:
-                purchases.known(sale_id).run_id = run_id
+            known = acknowledged.known(sale_id)
+            # What was answered meanwhile, in a run before, is still to be compared.
+            if not reason and (known.answers == answers[sale_id] or known.run_id == run_id):
+                known.epoch, known.run_id = publications[sale_id], run_id
             self._asked.pop((sale_id, run_id)).set_result(reason)
 
     async def _grace(self, run_id: str) -> None:
@@ -151,7 +155,7 @@ async def _object(sale_id: int) -> None:
     """Compare every sale on the server of that one in which this worker has answered somebody, asked for or not: once
     another worker has opened it, it is late to object."""
     place = store.place(sale_id)
-    sale_ids = [other for other in purchases.answered() if store.place(other) == place]
+    sale_ids = [other for other in acknowledged.answered_in() if store.place(other) == place]
     with suppress(store.Failure):  # whoever asks for one of them finds it again
         replies = await ask(sale_ids)
         await asyncio.gather(*(reason(*pair) for pair in zip(sale_ids, replies, strict=True)))

@@ -8,14 +8,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from itertools import starmap
 from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.db.models import Count
 
-from sales import archive_mirror, cancelling, invited_mirror, publishing, store
+from sales import archive_mirror, cancelling, invited_mirror, missing, publishing, store
+from sales.acknowledged import Answered
 from sales.models import Order, Sale
+from sales.order_ids import position
 from sales.paging import AT_ONCE, pages
 
 # The newest orders of a sale are compared one by one, all of them by number.
@@ -42,36 +45,29 @@ class _Order(NamedTuple):
     cancelled_at: datetime | None
 
 
-class _Known(NamedTuple):
-    """What is known of a sale: how many orders SQL has, without the cancelled ones; the newest of all; and the newest
-    order_id that the caller knows of."""
-
-    orders: int
-    newest: list[_Order]
-    newest_seen: str
-
-
-def confirm(sale_id: int, run_id: str, newest_seen: str = "") -> str:
+def confirm(sale_id: int, run_id: str, acknowledged: Mapping[str, Answered] | None = None) -> str:
     """Compare one sale, and let it go on when nothing is missing; return what is. Raises as `compare`."""
-    reason = compare({sale_id: newest_seen}, run_id)[sale_id]
+    reason = compare({sale_id: acknowledged or {}}, run_id)[sale_id]
     return reason or let_go_on([sale_id], run_id)[sale_id]
 
 
-def compare(newest_seen: Mapping[int, str], run_id: str) -> dict[int, str]:
+def compare(acknowledged: missing.Acknowledged, run_id: str) -> dict[int, str]:
     """Compare sales in Redis with SQL, and return what is missing of each, by its ID. Those that miss something are
     closed. Where nothing is missing it is "", and the configuration is SQL's: `let_go_on` is the next step.
 
-    `newest_seen` has the newest order_id of each sale that the caller knows of, which SQL may not have yet. Safe to
-    repeat and to run in several processes. Raises store.RedisError and django.db.DatabaseError; what was not compared
+    `acknowledged` has the sales, and what of each the caller has answered: what is lost is named. Safe to repeat and to
+    run in several processes. Raises store.RedisError and django.db.DatabaseError; what was not compared
     then stays unchecked.
     """
     reasons: dict[int, str] = {}
-    for page in pages(newest_seen.items(), SALES_AT_ONCE):
+    for page in pages(acknowledged.items(), SALES_AT_ONCE):
         reasons |= _compare(dict(page), run_id)
-    for sale_id, reason in reasons.items():
-        if reason:
-            store.client().hset(store.key(sale_id, "config"), "closed", f"{run_id} {reason}")
     return reasons
+
+
+def close(sale_id: int, run_id: str, reason: str) -> None:
+    """Close a sale for that run of the server, until it is restored. Raises store.RedisError."""
+    store.client().hset(store.key(sale_id, "config"), "closed", f"{run_id} {reason}")
 
 
 def let_go_on(sale_ids: Sequence[int], run_id: str) -> dict[int, str]:
@@ -96,15 +92,16 @@ def is_closed_for(config: dict[str, str], run_id: str) -> bool:
     return config.get("closed", "").partition(" ")[0] == run_id
 
 
-def _compare(newest_seen: dict[int, str], run_id: str) -> dict[int, str]:
+def _compare(acknowledged: missing.Acknowledged, run_id: str) -> dict[int, str]:
     """Compare sales together: those that were published, or changed, while Redis was away are mirrored then."""
     try:
-        sales, held, reasons = _look(newest_seen, run_id)
+        missing.name(acknowledged, partial(_ask, run_id))
+        sales, held, reasons = _look(list(acknowledged), run_id)
     except store.RedisError:
-        if len(newest_seen) == 1 or not store.is_cluster():
+        if len(acknowledged) == 1 or not store.is_cluster():
             raise
         # One of them may have moved to another server.
-        return {sale_id: _compare({sale_id: newest}, run_id)[sale_id] for sale_id, newest in newest_seen.items()}
+        return {sale_id: _compare({sale_id: of_sale}, run_id)[sale_id] for sale_id, of_sale in acknowledged.items()}
     for sale in sales:
         if reasons[sale.id]:
             continue
@@ -116,41 +113,51 @@ def _compare(newest_seen: dict[int, str], run_id: str) -> dict[int, str]:
     return reasons
 
 
-def _look(newest_seen: dict[int, str], run_id: str) -> tuple[list[Sale], dict[int, Held], dict[int, str]]:
+def _look(sale_ids: list[int], run_id: str) -> tuple[list[Sale], dict[int, Held], dict[int, str]]:
     """Take out again what was cancelled, which an older copy still holds. Return the sales, what Redis holds then, and
-    what is missing.
+    what is missing, for which the sale is closed.
 
-    Under the sales' locks: an order that is cancelled meanwhile would be missed. Raises store.RedisError, too, when a
+    Under the sales' locks: an order that is cancelled meanwhile would be missed, and what a restoration takes in again
+    would close the sale once more. Raises store.RedisError, too, when a
     sale is on another server than the one of that run: what one of them holds says nothing of the other.
     """
-    reasons = dict.fromkeys(newest_seen, "SQL does not know this sale. Check DATABASE_URL.")
+    reasons = dict.fromkeys(sale_ids, "SQL does not know this sale. Check DATABASE_URL.")
     with transaction.atomic():
-        sales = list(Sale.objects.select_for_update().filter(pk__in=newest_seen).order_by("pk"))
-        if not sales:
-            return [], {}, reasons
-        held, cancelled = _held(sales, run_id), _counts(sales, cancelled_at__isnull=False)
-        for sale in sales:
-            if cancelled[sale.id]:
-                with suppress(publishing.Lost):
-                    cancelling.enforce_all(sale, sale.epoch)
-        if cancelled.total():
-            held = _held(sales, run_id)
-        valid = _counts(sales, cancelled_at=None)
-        archived = {sale.id: _archived(sale, held[sale.id], valid[sale.id]) for sale in sales}
-        compared = [sale for sale in sales if archived[sale.id] is None]
-        newest = _newest(compared, valid + cancelled)
-        ends, bought = _look_up(compared, run_id, held, newest)
+        sales = list(Sale.objects.select_for_update().filter(pk__in=sale_ids).order_by("pk"))
+        held = _compare_locked(sales, run_id, reasons) if sales else {}
+        for sale_id, reason in reasons.items():
+            if reason:
+                close(sale_id, run_id, reason)
+    return sales, held, reasons
+
+
+def _compare_locked(sales: list[Sale], run_id: str, reasons: dict[int, str]) -> dict[int, Held]:
+    """Put what is missing of the sales into `reasons`, and return what Redis holds. The caller holds their locks."""
+    held, cancelled = _held(sales, run_id), _counts(sales, cancelled_at__isnull=False)
+    for sale in sales:
+        if cancelled[sale.id]:
+            with suppress(publishing.Lost):
+                cancelling.enforce_all(sale, sale.epoch)
+    if cancelled.total():
+        held = _held(sales, run_id)
+    valid = _counts(sales, cancelled_at=None)
+    archived = {sale.id: _archived(sale, held[sale.id], valid[sale.id]) for sale in sales}
+    compared = [sale for sale in sales if archived[sale.id] is None]
+    newest = _newest(compared, valid + cancelled)
+    ends, bought = _look_up(compared, run_id, held, newest)
     reasons |= {sale_id: reason for sale_id, reason in archived.items() if reason is not None}
     for sale in compared:
-        known = _Known(valid[sale.id], newest[sale.id], newest_seen[sale.id])
-        reasons[sale.id] = _what_is_missing(sale, held[sale.id], known, ends[sale.id], bought[sale.id])
-    return sales, held, reasons
+        known = sale, held[sale.id], valid[sale.id], newest[sale.id]
+        reasons[sale.id] = _what_is_missing(*known, ends[sale.id], bought[sale.id])
+    for sale_id, reason in missing.closing_reasons(sales).items():
+        reasons[sale_id] = reasons[sale_id] or reason
+    return held
 
 
 def _held(sales: list[Sale], run_id: str) -> dict[int, Held]:
     kinds = ("HGETALL", "config"), ("HLEN", "purchases"), ("EXISTS", "orders"), ("EXISTS", "invited_list")
     commands = [(command, store.key(sale.id, name)) for sale in sales for command, name in kinds]
-    replies = iter(_ask(sales[0], run_id, *commands))
+    replies = iter(_ask(run_id, sales[0], *commands))
     found = {}
     for sale, config, *numbers in zip(sales, replies, replies, replies, replies, strict=True):
         found[sale.id] = Held({name.decode(): value.decode() for name, value in config.items()}, *numbers)
@@ -203,7 +210,7 @@ def _look_up(
             commands.append(("HMGET", store.key(sale.id, "purchases"), *page))
     ends = {sale.id: "0-0" for sale in sales}
     bought: dict[int, dict[str, str]] = {sale.id: {} for sale in sales}
-    replies = _ask(sales[0], run_id, *commands) if commands else []
+    replies = _ask(run_id, sales[0], *commands) if commands else []
     for (sale_id, user_ids), reply in zip(asked, replies, strict=True):
         if not user_ids:
             ends[sale_id] = reply["last-generated-id"].decode()
@@ -212,37 +219,32 @@ def _look_up(
     return ends, bought
 
 
-def _what_is_missing(sale: Sale, held: Held, known: _Known, end: str, bought: dict[str, str]) -> str:
-    """Return what Redis does not hold of what is known, or "". `end` is the last ID of its stream, and `bought` has the
-    order_id that it holds of each shopper of the newest orders."""
+def _what_is_missing(
+    sale: Sale, held: Held, orders: int, newest: Sequence[_Order], end: str, bought: dict[str, str]
+) -> str:
+    """Return what Redis does not hold of a sale's orders, the newest of which are given, or "". `end` is the last ID of
+    its stream, and `bought` has the order_id that it holds of each of their shoppers."""
     if held.config.get("epoch") != sale.epoch:
         return _not_this_publication(sale)
-    advice = f"Run manage.py restore_sale {sale.slug}"
-    if held.purchases < known.orders:
-        return f"Redis knows of {held.purchases} purchases, SQL of {known.orders} orders. {advice}"
-    valid = [order for order in known.newest if not order.cancelled_at]
-    if missing := [order for order in valid if bought[order.user_id] != order.order_id]:
-        return f"Redis does not know {len(missing)} of the newest orders, like {missing[0].order_id}. {advice}"
-    for order_id in [known.newest_seen, *(order.order_id for order in known.newest)]:
-        if order_id and position(order_id) > position(end):
-            return f"The stream ends at {end}, before order {order_id}. {advice}"
+    advice = missing.advice(sale)
+    if held.purchases < orders:
+        return f"Redis knows of {held.purchases} purchases, SQL of {orders} orders. {advice}"
+    if lost := [order for order in newest if not order.cancelled_at and bought[order.user_id] != order.order_id]:
+        return f"Redis does not know {len(lost)} of the newest orders, like {lost[0].order_id}. {advice}"
+    for order in newest:
+        if position(order.order_id) > position(end):
+            return f"The stream ends at {end}, before order {order.order_id}. {advice}"
     return ""
 
 
 def _not_this_publication(sale: Sale) -> str:
-    return f"Redis does not hold this publication of the sale. Run manage.py restore_sale {sale.slug}"
+    return f"Redis does not hold this publication of the sale. {missing.advice(sale)}"
 
 
-def _ask(sale: Sale, run_id: str, *commands: tuple[Any, ...]) -> list[Any]:
+def _ask(run_id: str, sale: Sale, *commands: tuple[Any, ...]) -> list[Any]:
     """Return the replies of the server that holds the sale. Raises store.RedisError when that is not that run."""
     found, replies = store.ask_with_run(store.key(sale.id, "config"), *commands)
     if found != run_id:
         store.look_again()
         raise store.RedisError("the sale is on another server by now")
     return replies
-
-
-def position(order_id: str) -> tuple[int, int]:
-    """Return a stream ID as a pair of numbers that sorts as streams do."""
-    milliseconds, _, sequence = order_id.partition("-")
-    return int(milliseconds), int(sequence or 0)

@@ -11,6 +11,10 @@ ADVICE = {
     "total_differs_from_sql": "The last change of the total is not in Redis: run manage.py publish_sales.",
     "purchases_without_order": "The order writer is behind, or its rows were deleted: --repair writes them.",
     "orders_without_purchase": "Redis has lost purchases: run manage.py restore_sale.",
+    "acknowledged_purchases_missing": (
+        "Shoppers were told that they have it: add stock and run manage.py restore_sale, or settle them in the admin, "
+        "under missing orders."
+    ),
     "stream_entries_without_purchase": "Redis has lost purchases: run manage.py restore_sale.",
     "cancellations_not_in_redis": "The order writer is behind, or Redis was changed by hand: --repair enforces them.",
     "invitations_differ_from_sql": "An upload is under way, or broke off: upload it again, or --repair.",

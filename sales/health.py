@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connection
 
 from flashsale.tracing import no_request
-from sales import invited_mirror, snapshots, store
+from sales import acknowledged, invited_mirror, missing, snapshots, store
 from sales.directory import Listing
 from sales.durability import UNKNOWN, summary, verdicts_on_lane
 from sales.per_loop import per_loop
@@ -154,8 +154,23 @@ async def _writer() -> dict[str, Any]:
     told = [reply for reply in replies if not isinstance(reply, store.Failure)]
     lag_ms = max((waited_ms for _, waited_ms in told), default=0)
     facts = {"backlog": sum(backlog for backlog, _ in told), "lagMs": lag_ms}
-    reason = f"a purchase has waited {lag_ms // 1000} s to be an order in SQL; see that manage.py write_orders runs"
-    return facts | ({"status": "degraded", "reason": reason} if lag_ms > LONGEST_LAG_MS else {})
+    reasons = [f"a purchase has waited {lag_ms // 1000} s to be an order in SQL"] if lag_ms > LONGEST_LAG_MS else []
+    if await _is_forgetful():
+        most = f"{acknowledged.MOST_ORDERS:,}"
+        reasons.append(f"a web worker remembers {most} purchases that SQL does not have, and no more")
+    reason = f"{'; '.join(reasons)}; see that manage.py write_orders runs"
+    return facts | ({"status": "degraded", "reason": reason} if reasons else {})
+
+
+async def _is_forgetful() -> bool:
+    """Return whether a web worker, this one or another, remembers no more of what it acknowledges."""
+    if acknowledged.is_full():
+        return True
+    try:
+        ((told, _),) = await store.ask(("EXISTS", store.FORGETFUL))
+    except store.Failure:
+        return False  # of a cluster, where the server of this key alone may be away
+    return told == 1
 
 
 async def _sale_ids() -> list[int]:
@@ -173,14 +188,13 @@ async def _sale_ids() -> list[int]:
 
 
 async def _database() -> dict[str, Any]:
-    await sync_to_async(_select_one, thread_sensitive=False)()
-    return {}
+    """Tell whether SQL can be asked, by asking which acknowledged purchases are missing."""
+    return await sync_to_async(_told_by_sql, thread_sensitive=False)()
 
 
-def _select_one() -> None:
+def _told_by_sql() -> dict[str, Any]:
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
+        return missing.told()
     finally:
         connection.close()
 

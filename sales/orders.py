@@ -8,7 +8,7 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Q
 
-from sales import order_codes, store
+from sales import order_codes, store, written
 from sales.models import Order, Quarantine, Sale
 from sales.purchases import purchased_ms
 from sales.workers import process_name
@@ -41,13 +41,15 @@ def run_once(consumer: str, *, claim_after_ms: int = CLAIM_AFTER_MS) -> int:
         streams = _streams(sale_ids)
         if not streams:
             return 0
+        # Asked before they are read: what comes from a later run is then compared once too often, and never too seldom.
+        run_id = store.run_id_blocking(next(iter(streams)))
         try:
             pages = [*_abandoned(streams, consumer, claim_after_ms), *_new(streams, consumer)]
         except store.ResponseError:
             if _streams(list(streams.values())) == streams:
                 raise
             return 0  # one is gone, because its sale was archived; what was delivered of others comes again
-        return sum(_store(sale_id, entries) for sale_id, entries in pages)
+        return sum(_store(sale_id, entries, run_id) for sale_id, entries in pages)
 
     return store.for_each_server(_sale_ids(), run)
 
@@ -153,8 +155,11 @@ def _pages(reply: Any) -> dict[str, list[Entry]]:
     return {stream.decode(): entries for stream, entries in pages}
 
 
-def _store(sale_id: int, entries: Sequence[Entry]) -> int:
-    """Commit the entries' rows, then acknowledge those that SQL holds; return how many entries are done with."""
+def _store(sale_id: int, entries: Sequence[Entry], run_id: str = "") -> int:
+    """Commit the entries' rows, then acknowledge those that SQL holds; return how many entries are done with.
+
+    A writer that read them from that run of a server remembers them.
+    """
     if not entries:  # of most sales nothing waits
         return 0
     reasons: dict[str, str] = {}
@@ -173,6 +178,8 @@ def _store(sale_id: int, entries: Sequence[Entry]) -> int:
     for row in rows:
         if (row.order_id, row.user_id) not in held:
             reasons.setdefault(row.order_id, f"SQL holds another order of {row.user_id}, or another shopper's")
+    if run_id:
+        written.note(sale_id, run_id, [(row.order_id, row.user_id) for row in rows if row.order_id not in reasons])
     done += _set_aside(sale_id, reasons, dict(entries))
     if done:
         store.client().xack(store.key(sale_id, "orders"), store.WRITERS, *done)

@@ -3,7 +3,6 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from django.conf import settings
 
 from flashsale.rates import Rate
-from sales import archives, attempts, metrics, store
+from sales import acknowledged, archives, attempts, metrics, store
 from sales.batcher import Batcher
 from sales.per_loop import per_loop
 from sales.ratelimits import Quota
@@ -84,25 +83,6 @@ async def find(sale_id: int, user_id: str, *, deadline: float | None = None) -> 
         raise store.Unavailable(*error.args) from error
 
 
-@dataclass
-class Known:
-    """What this worker knows of a sale in Redis: the publication (`epoch`), the run of the server that it knows to hold
-    all that it has answered, and the newest order_id that it has answered. All empty before the first look."""
-
-    epoch: str = ""
-    run_id: str = ""
-    newest_order: str = ""
-
-
-def known(sale_id: int) -> Known:
-    return _known().setdefault(sale_id, Known())
-
-
-def answered() -> list[int]:
-    """Return the sales in which this worker has sold something."""
-    return [sale_id for sale_id, known in _known().items() if known.newest_order]
-
-
 def purchased_ms(order_id: str) -> int:
     """Return when an order was made, in milliseconds since 1970: the first part of its stream ID."""
     return int(order_id.partition("-")[0])
@@ -116,18 +96,19 @@ def digest(idempotency_key: str) -> str:
 async def _decide(batch: Sequence[Attempt]) -> list[Purchase | store.Failure]:
     """Decide the attempts in one exchange with Redis: one call of the script for each sale among them."""
     sales = _by_sale(batch)
-    calls = [_script_call(sale_id, group) for sale_id, group in sales.items()]
+    runs = {sale_id: acknowledged.known(sale_id).run_id for sale_id in sales}
+    calls = [_script_call(sale_id, group, runs[sale_id]) for sale_id, group in sales.items()]
     sent_at = time.monotonic()
     replies = await store.run_scripts("purchase", calls)
     metrics.note_batch(len(batch), time.monotonic() - sent_at)
     answers = {
-        sale_id: iter(_purchases(sale_id, len(group), reply))
+        sale_id: iter(_purchases(sale_id, group, reply, runs[sale_id]))
         for (sale_id, group), reply in zip(sales.items(), replies, strict=True)
     }
     return [next(answers[attempt.sale_id]) for attempt in batch]
 
 
-def _script_call(sale_id: int, group: Sequence[Attempt]) -> tuple[list[str], list[Any]]:
+def _script_call(sale_id: int, group: Sequence[Attempt], known_run: str) -> tuple[list[str], list[Any]]:
     """Return the script's keys and arguments."""
     keys = [store.key(sale_id, name) for name in KEYS]
     limit, period_us = 0, 0
@@ -136,25 +117,27 @@ def _script_call(sale_id: int, group: Sequence[Attempt]) -> tuple[list[str], lis
         ratelimit = store.key(sale_id, "ratelimit:")
         keys += [ratelimit + user_id for _, user_id, _ in group]
     words = [word for _, user_id, key_digest in group for word in (user_id, key_digest)]
-    return keys, [store.RUN_ID, known(sale_id).run_id, limit, period_us, *words]
+    return keys, [store.RUN_ID, known_run, limit, period_us, *words]
 
 
-def _purchases(sale_id: int, count: int, reply: Any) -> list[Purchase | store.Failure]:
-    """Return what the script answered to each of `count` attempts."""
+def _purchases(sale_id: int, group: Sequence[Attempt], reply: Any, run_id: str) -> list[Purchase | store.Failure]:
+    """Return what the script answered to each attempt, in that run of the server; and remember what has an order."""
     if isinstance(reply, store.Failure):
-        return [reply] * count
+        return [reply] * len(group)
     purchases: list[Purchase | store.Failure] = []
-    newest_order, rate = b"", settings.USER_RATE
-    for outcome, order_id, number, attempts_left, seconds in zip(*(reply[place::5] for place in range(5)), strict=True):
+    answered: dict[str, acknowledged.Answered] = {}
+    columns, rate = (reply[place::5] for place in range(5)), settings.USER_RATE
+    for attempt, outcome, order_id, number, attempts_left, seconds in zip(group, *columns, strict=True):
         if not order_id:
             purchases.append(_refused(outcome, number, rate, attempts_left, seconds))
             continue
-        quota = _quota(rate, attempts_left, seconds)
-        purchases.append(Purchase(outcome.decode(), order_id.decode(), number, quota))
-        if outcome == b"purchased":
-            newest_order = order_id
-    if newest_order:
-        known(sale_id).newest_order = newest_order.decode()
+        quota, order_id = _quota(rate, attempts_left, seconds), order_id.decode()
+        purchases.append(Purchase(outcome.decode(), order_id, number, quota))
+        # An attempt that did not buy has another key than the purchase, or none.
+        key_digest = "" if outcome == b"already_purchased" else attempt.key_digest
+        answered[order_id] = attempt.user_id, number, key_digest
+    if answered:
+        acknowledged.remember(sale_id, run_id, answered)
     return purchases
 
 
@@ -193,14 +176,36 @@ async def _search(wanted: Sequence[tuple[int, str]]) -> list[str | store.Failure
         commands.append(("HMGET", store.key(sale_id, "purchases"), *(user_id for _, user_id in group)))
         # Read last: when it is not there, the purchases were.
         commands.append(("HEXISTS", store.key(sale_id, "config"), "archived"))
-    replies = await store.call(*commands)
-    purchases = dict(zip(sales, map(iter, replies[::2]), strict=True))
-    archived = {sale_id for sale_id, is_archived in zip(sales, replies[1::2], strict=True) if is_archived}
-    found = ((sale_id in archived, next(purchases[sale_id])) for sale_id, _ in wanted)
-    return [
-        store.Archived() if is_archived else purchase.decode().partition(" ")[0] if purchase else None
-        for is_archived, purchase in found
-    ]
+    answers = await store.ask(*commands)
+    pairs = zip(answers[::2], answers[1::2], strict=True)
+    found = {
+        sale_id: iter(_found(sale_id, [user_id for _, user_id in group], *pair))
+        for (sale_id, group), pair in zip(sales.items(), pairs, strict=True)
+    }
+    return [next(found[sale_id]) for sale_id, _ in wanted]
+
+
+def _found(
+    sale_id: int, user_ids: Sequence[str], held: store.Answer, archived: store.Answer
+) -> list[str | store.Failure | None]:
+    """Return the order_id of each shopper, of what Redis says of one sale; and remember those."""
+    for answer in (held, archived):
+        if isinstance(answer.reply, store.Failure):
+            return [answer.reply] * len(user_ids)
+    if archived.reply:
+        return [store.Archived()] * len(user_ids)
+    order_ids: list[str | store.Failure | None] = []
+    answered: dict[str, acknowledged.Answered] = {}
+    for user_id, purchase in zip(user_ids, held.reply, strict=True):
+        if not purchase:
+            order_ids.append(None)
+            continue
+        order_id, remaining_then, key_digest = purchase.decode().split(" ", 2)
+        answered[order_id] = user_id, int(remaining_then), key_digest
+        order_ids.append(order_id)
+    if answered:
+        acknowledged.remember(sale_id, held.run_id, answered)
+    return order_ids
 
 
 def _by_sale(items: Sequence[Item]) -> dict[int, list[Item]]:
@@ -209,11 +214,6 @@ def _by_sale(items: Sequence[Item]) -> dict[int, list[Item]]:
     for item in items:
         sales.setdefault(item[0], []).append(item)
     return sales
-
-
-@per_loop
-def _known() -> dict[int, Known]:
-    return {}
 
 
 class _ByServer(dict[object, Batcher[Any, Any]]):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from django.db.models import QuerySet
 
-from sales import continuity, keyed_hashes, order_codes, publishing, store
+from sales import acknowledged, continuity, keyed_hashes, order_codes, publishing, store
 from sales.models import Order, Sale
 from sales.purchases import purchased_ms
 
@@ -87,13 +87,16 @@ def find_by_name(sale: Sale, user_id: str, code: str | None) -> Named | None:
 
 def _of_shopper(sale: Sale, user_id: str) -> list[tuple[str, str]]:
     """Return order_id and stored code of each order that a shopper has in a sale, the valid one first."""
-    purchase = store.client().hget(store.key(sale.id, "purchases"), user_id)
+    key = store.key(sale.id, "purchases")
+    run_id, (purchase,) = store.ask_with_run(key, ("HGET", key, user_id))
+    bought = purchase.decode().partition(" ")[0] if purchase else ""
+    if bought:
+        acknowledged.remember_from_thread(sale.id, run_id, bought, user_id)
     # Two queries, because valid orders and cancelled ones have an index each.
     valid = _held(sale.valid_orders().filter(user_id=user_id))
     cancelled = _held(sale.cancelled_orders().filter(user_id=user_id))
     cancelled.sort(key=lambda order: continuity.position(order[0]), reverse=True)
     held = [*valid, *cancelled]
-    bought = purchase.decode().partition(" ")[0] if purchase else ""
     return held if not bought or bought in dict(held) else [(bought, ""), *held]
 
 
@@ -108,11 +111,16 @@ def _in_sql(sale_id: int, order_id: str) -> Found | None:
 
 
 def _in_stream(sale_id: int, order_id: str) -> Found | None:
+    stream = store.key(sale_id, "orders")
     try:
-        entries = store.client().xrange(store.key(sale_id, "orders"), min=order_id, max=order_id)
+        run_id, (entries,) = store.ask_with_run(stream, ("XRANGE", stream, order_id, order_id))
     except store.RedisError as error:
         raise store.Unavailable(str(error)) from error
-    return (entries[0][1][b"user_id"].decode(), None, "") if entries else None
+    if not entries:
+        return None
+    user_id = entries[0][1][b"user_id"].decode()
+    acknowledged.remember_from_thread(sale_id, run_id, order_id, user_id)
+    return user_id, None, ""
 
 
 def _signature(named: str, secret: str = "") -> str:

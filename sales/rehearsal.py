@@ -190,7 +190,7 @@ def _remove(sale: Sale) -> None:
     finally:
         with transaction.atomic():
             list(Sale.objects.select_for_update().filter(pk=sale.pk))  # who counts its attempts waits, or is waited for
-            for rows in (sale.orders, sale.quarantined, sale.attempt_counts):
+            for rows in (sale.orders, sale.quarantined, sale.missing_orders, sale.attempt_counts):
                 rows.all().delete()
             ShopperCount.objects.filter(sale_id=sale.pk).delete()
             Sale.objects.filter(pk=sale.pk, slug__regex=SLUG).delete()

@@ -5,8 +5,9 @@ from typing import NamedTuple
 from django.db import transaction
 from django.utils import timezone
 
-from sales import cancelling, continuity, directory_mirror, invited_mirror, orders, publishing, store
+from sales import cancelling, directory_mirror, invited_mirror, missing, orders, publishing, store
 from sales.models import Order, Sale, new_epoch
+from sales.order_ids import position
 from sales.paging import AT_ONCE, PAGE, pages
 from sales.purchases import purchased_ms
 
@@ -22,11 +23,14 @@ class Restoration(NamedTuple):
     total_stock: int
     remaining_stock: int
     oversold: int
+    # Of the acknowledged purchases that were missing.
+    taken_in: int
+    left_over: int
 
 
 def restore(sale: Sale) -> Restoration:
-    """Give Redis every purchase that SQL knows, take out those that were cancelled, recompute the stock, and open the
-    sale under a new epoch.
+    """Give Redis every purchase that SQL knows, take out those that were cancelled, take in again what was acknowledged
+    and lost while there are units, recompute the stock, and open the sale under a new epoch.
 
     Purchases that only Redis or its stream knows are kept. Nothing can be bought meanwhile. Safe to repeat, also after
     it was interrupted. Raises store.RedisError, store.Unavailable and django.db.DatabaseError; the sale is then still
@@ -43,6 +47,9 @@ def restore(sale: Sale) -> Restoration:
     written = orders.drain(sale)
     for page in pages(sale.valid_orders().order_by("user_id").iterator(PAGE), AT_ONCE):
         _give(sale, page)
+    taken_in = missing.take_in(sale)
+    for page in pages(taken_in, AT_ONCE):
+        _give(sale, page)
     _continue_stream(sale)
     invited_mirror.mirror(sale)
     cancelled_meanwhile, sold = _reopen(sale, run_id)
@@ -56,6 +63,8 @@ def restore(sale: Sale) -> Restoration:
         total_stock=sale.total_stock,
         remaining_stock=max(0, sale.total_stock - sold),
         oversold=max(0, sold - sale.total_stock),
+        taken_in=len(taken_in),
+        left_over=sale.standing_losses().count(),
     )
 
 
@@ -79,7 +88,7 @@ def _continue_stream(sale: Sale) -> None:
         client.xgroup_create(stream, store.WRITERS, id="0", mkstream=True)
     newest = sale.newest_orders().first()
     last = client.xinfo_stream(stream)["last-generated-id"].decode()
-    if newest and continuity.position(newest.order_id) > continuity.position(last):
+    if newest and position(newest.order_id) > position(last):
         client.execute_command("XSETID", stream, newest.order_id)
 
 

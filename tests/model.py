@@ -70,6 +70,10 @@ class Model:
         self.orders: dict[str, Bought] = {}
         self.cancelled: dict[str, Cancelled] = {}
         self.due: set[str] = set()
+        # What was acknowledged and lost, those of it that there was no unit for, and those whose shopper had another.
+        self.missing: dict[str, tuple[str, Bought]] = {}
+        self.left_over: set[str] = set()
+        self.settled: set[str] = set()
         self.redis = InRedis(setup, epoch, setup.total, is_checked=True)
         self.back_up()
 
@@ -205,25 +209,52 @@ class Model:
     def return_to_backup(self) -> None:
         self.redis = deepcopy(self.backup)
 
-    def is_missing_something(self, newest_seen: str) -> bool:
-        """Return whether Redis lacks what SQL or a worker knows."""
+    def name_missing(self, acknowledged: dict[str, tuple[str, int, str]]) -> None:
+        """Name what a worker has acknowledged and neither Redis nor SQL has, but for whom something else is there."""
+        for order_id, (user, remaining_stock, _) in acknowledged.items():
+            held = self.redis.purchases.get(user)
+            if (held and held.order_id == order_id) or order_id in self._order_ids() or order_id in self.missing:
+                continue
+            bars = any(one.user == user and not one.may_buy_again for one in self.cancelled.values())
+            if held or user in self.orders or bars:
+                self.settled.add(order_id)
+            elif order_id not in self.settled:
+                self.missing[order_id] = (user, Bought(order_id, remaining_stock, ""))
+
+    def take_in(self) -> None:
+        """Make orders of what is missing, the oldest first, while there are units; the rest is left over."""
+        for order_id in sorted(self.missing, key=position):
+            user, bought = self.missing[order_id]
+            bars = any(one.user == user and not one.may_buy_again for one in self.cancelled.values())
+            if user in self.redis.purchases or user in self.orders or bars:
+                self.settled.add(order_id)
+            elif len(self.redis.purchases) < self.setup.total:
+                self.orders[user] = self.redis.purchases[user] = bought
+            else:
+                self.left_over.add(order_id)
+                continue
+            self.left_over.discard(order_id)
+            del self.missing[order_id]
+
+    def is_missing_something(self) -> bool:
+        """Return whether Redis lacks what SQL knows, or a worker knew."""
         redis = self.redis
-        known = [*self._order_ids(), *([newest_seen] if newest_seen else [])]
         return (
-            redis.epoch != self.epoch
+            bool(self.missing.keys() - self.left_over)
+            or redis.epoch != self.epoch
             or any(
                 user not in redis.purchases or redis.purchases[user].order_id != order.order_id
                 for user, order in self.orders.items()
             )
-            or any(position(order_id) > redis.last_position for order_id in known)
+            or any(position(order_id) > redis.last_position for order_id in self._order_ids())
         )
 
     def _order_ids(self) -> list[str]:
         return [*(order.order_id for order in self.orders.values()), *self.cancelled]
 
-    def may_open(self, newest_seen: str) -> bool:
+    def may_open(self) -> bool:
         """Return whether the sale goes on after a comparison: what was closed in one run stays closed in it."""
-        return not self.is_missing_something(newest_seen) and not self.redis.is_closed_in_this_run
+        return not self.is_missing_something() and not self.redis.is_closed_in_this_run
 
     def confirm(self, is_open: bool) -> None:
         self.redis.is_closed = self.redis.is_closed_in_this_run = not is_open
@@ -238,6 +269,7 @@ class Model:
         redis.is_closed = redis.is_closed_in_this_run = redis.is_half_restored = True
         redis.purchases |= self.orders
         redis.keys |= {order.key for order in self.orders.values() if order.key}
+        self.take_in()
         redis.last_position = max(
             [redis.last_position, *map(position, self._order_ids())],
         )

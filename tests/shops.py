@@ -75,9 +75,7 @@ class Shop:
             )
             self.ports = [free_port() for _ in range(self.web_servers)]
             self.web = [self.start_web(port) for port in self.ports]
-            self.writer = self.start(
-                [sys.executable, str(programs.PROJECT_DIR / "manage.py"), "write_orders"], "writer"
-            )
+            self.writer = self.start_python([str(programs.PROJECT_DIR / "manage.py"), "write_orders"], "writer")
             self.sale_ids: dict[str, int] = json.loads(
                 self.manage("shell", "--no-imports", "-c", _MAKE_SALES.format(count=self.count, stock=self.stock))
             )
@@ -93,8 +91,11 @@ class Shop:
         shutil.rmtree(self.var_dir, ignore_errors=True)
 
     def start_web(self, port: int) -> Any:
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:flashsale.gunicorn", "flashsale.asgi:application"]
-        return self.start(command, f"web-{port}", PORT=str(port))
+        command = ["-m", "gunicorn", "-c", "python:flashsale.gunicorn", "flashsale.asgi:application"]
+        return self.start_python(command, f"web-{port}", PORT=str(port))
+
+    def start_python(self, words: Sequence[str], log: str, **settings: str) -> Any:
+        return self.start([sys.executable, *words], log, **settings)
 
     def start(self, command: Sequence[str], log: str, **settings: str) -> Any:
         path = self.var_dir / f"{log}.log"
@@ -104,6 +105,10 @@ class Shop:
 
     def manage(self, *words: str, may_fail: bool = False) -> str:
         return programs.run_manage(programs.PROJECT_DIR, self.environment, *words, may_fail=may_fail)
+
+    def run_manage(self, *words: str) -> tuple[int, str]:
+        """Run a management command; return its exit status and what it printed."""
+        return programs.run(programs.PROJECT_DIR, self.environment, *words)
 
     def sold_sales(self, installation: Installation) -> "list[SoldSale]":
         return [SoldSale(self, slug, installation) for slug in self.sale_ids]
@@ -132,8 +137,8 @@ class Shop:
         calls = "".join(f'call_command("restore_sale", "{slug}")\n' for slug in sales)
         self.manage("shell", "--no-imports", "-c", f"from django.core.management import call_command\n{calls}")
 
-    def health(self) -> dict[str, Any]:
-        return httpx.get(f"http://127.0.0.1:{self.ports[0]}/health", timeout=5).json()
+    def health(self, port: int = 0) -> dict[str, Any]:
+        return httpx.get(f"http://127.0.0.1:{port or self.ports[0]}/health", timeout=5).json()
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """Return what /metrics tells, by name and by the value of the label."""
@@ -196,6 +201,17 @@ class SoldSale:
         if lost := (told | in_sql) - self.purchases():
             known = self.loss or Loss(set(), set())
             self.loss = Loss(known.lost | lost, known.in_sql | in_sql)
+
+    def missing(self) -> set[Purchase]:
+        """Return what SQL names as acknowledged and lost, whatever has become of it since."""
+        words = "SELECT user_id, order_id FROM sales_missingorder WHERE sale_id = %s"
+        return {(user_id, order_id) for user_id, order_id in self.database.query(words, self.sale_id)}
+
+    def check_named(self) -> None:
+        """Hold what is missing against what was lost: all that SQL did not have is named, once each worker has told."""
+        assert self.loss
+        acknowledged = self.loss.lost - self.loss.in_sql
+        wait_until(lambda: acknowledged <= self.missing() | set(self.orders()), f"all of {self.slug} is named")
 
     @property
     def sale_id(self) -> int:

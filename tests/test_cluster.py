@@ -297,7 +297,10 @@ def test_what_a_failover_loses_is_found_and_closes_those_sales_alone(
 
     assert all(sale.loss for sale in there)
     assert not [sale.slug for sale in there if shop.is_open(sale.slug) or sale.bought_since(promoted)]
+    for sale in there:
+        sale.check_named()
     shop.restore(sale.slug for sale in there)
+    assert all(sale.loss.lost <= sale.purchases() for sale in there if sale.loss)
     shop.wait_until_open(shop.sale_ids)
     opened = time.monotonic()
     wait_until(lambda: all(sale.bought_since(opened) for sale in sales), "all sell on")

@@ -6,18 +6,20 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group, User
 from django.test import Client
 from pytest_django import Settings
 
 from sales import csv_lines, shoppers, store
-from sales.models import Order, Quarantine, Sale
+from sales.models import MissingOrder, Order, Quarantine, Sale
 from tests.conftest import MakeSale
 
 pytestmark = pytest.mark.usefixtures("static_files")
 
 LIST = "/admin/sales/order/"
 EXPORT = f"{LIST}export/"
+MISSING = "/admin/sales/missingorder/"
 NOON = datetime(2026, 2, 14, 12, 0, 0, 120_000, tzinfo=UTC)
 LARGEST_GROWTH_BYTES = 12 * 1024 * 1024
 
@@ -219,3 +221,37 @@ def test_an_entry_in_quarantine_tells_what_it_held_and_why_and_since_when(viewer
         assert "No time." in page
         assert "14 Feb 2026, 12:00:00 UTC" in page
     assert "{&quot;user_id&quot;: &quot;ada&quot;}" in pages[1]
+
+
+def test_a_missing_order_is_listed_and_settled_by_who_may(viewer: Client, open_sale: Sale):
+    lost = {"sale": open_sale, "remaining_stock": 0}
+    left_over = MissingOrder.objects.create(order_id="1771070400000-0", user_id="ada", state="left_over", **lost)
+    found = MissingOrder.objects.create(order_id="1771070400001-0", user_id="bob", **lost)
+    settle = {"action": "settle", "_selected_action": [left_over.pk, found.pk]}
+
+    shown = viewer.get(MISSING).content.decode()
+    told = viewer.post(MISSING, settle, follow=True).content.decode()
+
+    assert all(word in shown for word in ("ada", "1771070400000-0", "Left over", "bob"))
+    assert "1 settled." in told
+    assert "1 are not left over: restore_sale comes first." in told
+    states = dict(MissingOrder.objects.values_list("user_id", "state"))
+    assert states == {"ada": "settled", "bob": "found"}
+    assert LogEntry.objects.get().user.username == "viewer"
+
+
+@pytest.mark.parametrize(("role", "may_settle"), [("viewer", False), ("operator", True)])
+def test_only_operators_settle_a_missing_order(open_sale: Sale, role: str, may_settle: bool):
+    user = User.objects.create_user("olga", is_staff=True)
+    user.groups.add(Group.objects.get(name=role))
+    client = Client()
+    client.force_login(user)
+    lost = MissingOrder.objects.create(
+        sale=open_sale, order_id="1-1", user_id="ada", state="left_over", remaining_stock=0
+    )
+
+    assert client.get(MISSING).status_code == 200
+    client.post(MISSING, {"action": "settle", "_selected_action": [lost.pk]})
+
+    lost.refresh_from_db()
+    assert (lost.state == "settled") is may_settle

@@ -93,11 +93,11 @@ def find_receipt(sale: Sale) -> None:
 
 def find_by_name(sale: Sale) -> None:
     store.client().delete(store.key(sale.id, "purchases"))
-    assert receipts.address_by_name(sale, "shopper-7")
+    assert receipts.find_by_name(sale, "shopper-7", None)
 
 
 def find_cancelled_by_name(sale: Sale) -> None:
-    assert receipts.address_by_name(sale, "shopper-10")
+    assert receipts.find_by_name(sale, "shopper-10", None)
 
 
 def compare_newest(sale: Sale) -> None:

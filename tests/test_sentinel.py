@@ -85,7 +85,10 @@ def test_what_a_failover_loses_is_found_and_closes_the_sales(watched: WatchedMas
 
     assert all(sale.loss for sale in sales)
     assert not [sale.slug for sale in sales if shop.is_open(sale.slug) or sale.bought_since(promoted)]
+    for sale in sales:
+        sale.check_named()
     shop.restore(shop.sale_ids)
+    assert all(sale.loss.lost <= sale.purchases() for sale in sales if sale.loss)
     shop.wait_until_open(shop.sale_ids)
     opened = time.monotonic()
     wait_until(lambda: all(sale.bought_since(opened) for sale in sales), "they sell on")

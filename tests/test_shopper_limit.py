@@ -63,7 +63,7 @@ def decide_at_once(sale: Sale, ahead_us: int, attempts: int = 1) -> Decided:
 
 
 async def _script_call(group: list[Attempt]) -> tuple[list[str], list[Any]]:
-    return purchases._script_call(group[0].sale_id, group)
+    return purchases._script_call(group[0].sale_id, group, "")
 
 
 def _decision(outcome: bytes, _order_id: bytes, number: int, attempts_left: int, seconds: int) -> Decision:

@@ -1,10 +1,10 @@
-"""What happened: orders, and entries that could not become orders. It is read here, and exported, never edited; orders
-may be cancelled."""
+"""What happened: orders, entries that could not become orders, and purchases that are missing. It is read here, and
+exported, never edited; orders may be cancelled, and missing ones settled."""
 
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.db import models
@@ -13,11 +13,12 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from sales import cancelling, order_codes, states, store
+from sales import cancelling, missing, order_codes, states, store
 from sales.clock import beside_utc
 from sales.desk import confirmations, csv_styles, exports
 from sales.desk.searching import PersonSearch, Searched
-from sales.models import Order, Quarantine
+from sales.models import MissingOrder, Order, Quarantine
+from sales.purchases import purchased_ms
 
 
 class ReadOnlyAdmin(Searched):
@@ -155,3 +156,34 @@ class QuarantineAdmin(ReadOnlyAdmin):
     @admin.display(description="Set aside", ordering="set_aside_at")
     def set_aside(self, entry: Quarantine) -> str:
         return beside_utc(entry.set_aside_at)
+
+
+@admin.register(MissingOrder)
+class MissingOrderAdmin(ReadOnlyAdmin):
+    list_display = ("order_id", "state", "user_id", "sale", "purchased", "note")
+    list_filter = ("state", "sale")
+    list_select_related = ("sale",)
+    search_fields = ("user_id", "order_id")
+    show_full_result_count = False
+    fields = ("order_id", "user_id", "sale", "state", "note", "purchased", "found")
+    actions = ("settle",)
+
+    def has_settle_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("sales.settle_missingorder")
+
+    @admin.action(description="Settle: the shopper was told, or got what was promised", permissions=["settle"])
+    def settle(self, request: HttpRequest, queryset: models.QuerySet[MissingOrder]) -> None:
+        """Settle those of the selected that restore_sale has left over; the history says who did it."""
+        settled = missing.settle(queryset, request.user)
+        words = f"{settled} settled. They are not counted as missing any more."
+        if others := queryset.count() - settled:
+            words += f" {others} are not left over: restore_sale comes first."
+        self.message_user(request, words, messages.SUCCESS if settled else messages.WARNING)
+
+    @admin.display(description="Purchased", ordering="order_id")
+    def purchased(self, lost: MissingOrder) -> str:
+        return beside_utc(datetime.fromtimestamp(purchased_ms(lost.order_id) / 1000, UTC))
+
+    @admin.display(description="Found", ordering="found_at")
+    def found(self, lost: MissingOrder) -> str:
+        return beside_utc(lost.found_at)

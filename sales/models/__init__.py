@@ -2,7 +2,7 @@
 
 from sales.models.counts import AttemptCount, ShopperCount
 from sales.models.invitation import Invitation
-from sales.models.order import Order, Quarantine
+from sales.models.order import MissingOrder, Order, Quarantine
 from sales.models.sale import MOST_UNITS, Identity, Sale, new_epoch, unused_slug
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "AttemptCount",
     "Identity",
     "Invitation",
+    "MissingOrder",
     "Order",
     "Quarantine",
     "Sale",

@@ -1,4 +1,4 @@
-"""Orders, as Redis decided them."""
+"""Orders, as Redis decided them, and what of them is missing."""
 
 from django.db import models
 
@@ -77,3 +77,42 @@ class Quarantine(models.Model):
 
     def __str__(self) -> str:
         return self.entry_id
+
+
+class MissingOrder(models.Model):
+    """A purchase that a web worker acknowledged, and that neither Redis nor SQL had then. Written by `missing`."""
+
+    class State(models.TextChoices):
+        FOUND = "found", "Missing: the sale is closed until restore_sale"
+        LEFT_OVER = "left_over", "Left over: there was no unit for it"
+        TAKEN_IN = "taken_in", "Taken in again"
+        SETTLED = "settled", "Settled"
+
+    sale = models.ForeignKey(Sale, on_delete=models.PROTECT, related_name="missing_orders")
+    order_id = models.CharField(max_length=40)
+    user_id = models.CharField(max_length=254)
+    remaining_stock = models.PositiveIntegerField(help_text="Units left after the purchase, as far as it is known.")
+    key_digest = models.CharField(max_length=24, blank=True)
+    state = models.CharField(max_length=9, choices=State.choices, default=State.FOUND)
+    note = models.TextField("why", blank=True)
+    found_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        # It is written by what finds it, and changed by one step.
+        default_permissions = ("view",)
+        permissions = [("settle_missingorder", "Can settle missing order")]
+        constraints = [
+            # Two masters may have given one order_id to two shoppers.
+            models.UniqueConstraint(fields=["sale", "order_id", "user_id"], name="one_row_per_missing_order")
+        ]
+        indexes = [
+            models.Index(
+                fields=["sale", "state"],
+                condition=models.Q(state__in=("found", "left_over")),
+                name="orders_that_are_missing",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.order_id} {self.user_id}"

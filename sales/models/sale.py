@@ -16,7 +16,7 @@ from sales.clock import to_ms
 
 if TYPE_CHECKING:
     from sales.models.invitation import Invitation
-    from sales.models.order import Order
+    from sales.models.order import MissingOrder, Order
 
 # What every database holds in an integer; Lua is exact far beyond it.
 MOST_UNITS = 2_147_483_647
@@ -156,6 +156,10 @@ class Sale(models.Model):
     def cancelled_orders(self) -> models.QuerySet["Order"]:
         """Return the cancelled ones, in the order of their index, which SQLite does not use otherwise."""
         return self.orders.filter(cancelled_at__isnull=False).order_by("user_id", "purchased_at")
+
+    def standing_losses(self) -> models.QuerySet["MissingOrder"]:
+        """Return the acknowledged purchases that are missing, and neither taken in again nor settled, in no order."""
+        return self.missing_orders.filter(state__in=("found", "left_over")).order_by()
 
     def invited(self) -> models.QuerySet["Invitation"]:
         """Return the list that is in force, in the order of its index."""

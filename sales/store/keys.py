@@ -13,6 +13,8 @@ REHEARSALS = "{sales}:rehearsals"
 CHECKED_RUN = "{sales}:checked_run"
 # The web workers that are alive, and when each said so.
 WORKERS = "{sales}:workers"
+# For some seconds, that a web worker remembers no more of what it acknowledges.
+FORGETFUL = "{sales}:forgetful"
 # Of each sale by its ID: when it was last audited, in milliseconds since 1970, and how many kinds of drift there were.
 AUDITS = "{sales}:audits"
 WRITERS = "writers"

@@ -42,10 +42,16 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 def run_manage(project_dir: Path, settings: dict[str, str], *words: str, may_fail: bool = False) -> str:
     """Run a management command to its end and return what it printed. Raises AssertionError when it may not fail."""
+    status, printed = run(project_dir, settings, *words)
+    assert may_fail or status == 0, f"manage.py {' '.join(words)} failed:\n{printed}"
+    return printed
+
+
+def run(project_dir: Path, settings: dict[str, str], *words: str) -> tuple[int, str]:
+    """Run a management command to its end; return its exit status and what it printed, errors where it failed."""
     command: list[str | Path] = [sys.executable, project_dir / "manage.py", *words]
     done = subprocess.run(command, env=settings, cwd=project_dir, capture_output=True, text=True, timeout=120)
-    assert may_fail or done.returncode == 0, f"manage.py {' '.join(words)} failed:\n{done.stdout}{done.stderr}"
-    return done.stdout
+    return done.returncode, done.stdout + (done.stderr if done.returncode else "")
 
 
 def environment(var_dir: Path, **settings: str) -> dict[str, str]:

@@ -6,14 +6,22 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from flashsale.redaction import shown
+from flashsale.redaction import escaped, shown
 from sales import store
 from sales.management.arguments import sale_of
+from sales.models import Sale
+from sales.paging import PAGE
 from sales.restoring import restore
+
+# The exit status when the sale is open and somebody is left without a unit.
+LEFT_OVER = 3
 
 
 class Command(BaseCommand):
-    help = "Rebuild a sale in Redis from SQL and from what Redis still has, and open it again. Safe to repeat."
+    help = (
+        "Rebuild a sale in Redis from SQL and from what Redis still has, take in again what was acknowledged and lost, "
+        "and open it again. Exit status 3 when there is no unit for some of that. Safe to repeat."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("slug", help="the sale")
@@ -36,3 +44,18 @@ class Command(BaseCommand):
                 f"  {done.oversold} units were sold twice while data was lost: the shoppers keep their orders. "
                 "Raise the total stock, or cancel orders in the admin."
             )
+        if done.taken_in:
+            self.stdout.write(f"  lost and taken in again:        {done.taken_in}")
+        if done.left_over:
+            self._name_left_over(sale, done.left_over)
+
+    def _name_left_over(self, sale: Sale, count: int) -> None:
+        """Name whom there is no unit for. Raises CommandError: somebody has to see to them."""
+        self.stdout.write("  acknowledged, lost, and left over:")
+        for lost in sale.standing_losses().order_by("id").iterator(PAGE):
+            self.stdout.write(escaped(f"    {lost.order_id} {lost.user_id}: {lost.note}"))
+        raise CommandError(
+            f"{sale.slug} is open, but {count} shoppers were told that they have a unit, and have none. Add stock and "
+            "run this again, or settle them in the admin, under missing orders.",
+            returncode=LEFT_OVER,
+        )

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, close_old_connections, connection
 
 from flashsale.redaction import shown
-from sales import attempt_counts, cancelling, directory_mirror, invited_mirror, orders, publishing, store
+from sales import attempt_counts, cancelling, directory_mirror, invited_mirror, objections, orders, publishing, store
 
 RETRY_SECONDS = 0.5
 IDLE_SECONDS = 0.2
@@ -80,6 +80,7 @@ class Command(BaseCommand):
             self.tidied_at = time.monotonic()
             with ExitStack() as steps:  # each is done, also where one fails for a server of several
                 steps.callback(self._mirror_lists)
+                steps.callback(objections.raise_all)
                 for step in (
                     *(cancelling.catch_up, directory_mirror.catch_up, publishing.catch_up),
                     *(attempt_counts.store_counts, orders.tidy),
