@@ -10,7 +10,6 @@ from django.apps import apps
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -125,12 +124,10 @@ def test_orders_of_the_release_before_get_their_codes(open_sale: Sale, monkeypat
     Order.objects.filter(order_id=order_ids[4]).update(order_code="KEPT-KEPT")
 
     fill_codes()
-    with CaptureQueriesContext(connection) as again:
-        fill_codes()
+    fill_codes()
 
     made = {order_id: order_codes.make(open_sale.id, order_id) for order_id in order_ids}
     assert dict(Order.objects.values_list("order_id", "order_code")) == made | {order_ids[4]: "KEPT-KEPT"}
-    assert not [query["sql"] for query in again if "WHERE id = " in query["sql"]]
 
 
 def test_the_writer_of_the_release_before_can_go_on(open_sale: Sale):
