@@ -76,6 +76,19 @@ async def reason(sale_id: int, reply: Reply) -> str:
     return await _comparison(sale_id, publication, run_id)
 
 
+async def name_lost(sale_id: int, reply: Reply) -> None:
+    """Have what this worker has acknowledged compared, too, in a sale that was closed before this worker could object.
+
+    `reason` compares no such sale. One that is being restored is left alone.
+    """
+    if isinstance(reply.config.reply, store.Failure):
+        return
+    config, run_id = reply.fields(), reply.config.run_id
+    if continuity.is_closed_for(config, run_id) and (config.keys() & {"epoch", "archived"}):
+        remembered = {sale_id: dict(acknowledged.known(sale_id).orders)}
+        await _tried(partial(continuity.compare, remembered, run_id), [sale_id])
+
+
 async def _comparison(sale_id: int, publication: str, run_id: str) -> str:
     """Return what the comparison of a sale with SQL says, or after COMPARED_WITHIN_SECONDS that it goes on: the other
     sales are not kept waiting for it."""

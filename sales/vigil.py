@@ -58,6 +58,8 @@ async def compare() -> None:
                 due.append(sale_id)
     replies = await closures.ask(due)
     await asyncio.gather(*map(closures.reason, due, replies))
+    for pair in zip(due, replies, strict=True):
+        await closures.name_lost(*pair)
 
 
 async def forget() -> None:

@@ -253,6 +253,20 @@ def test_what_another_worker_found_whole_is_still_objected_to(
     assert publishing.standing(open_sale).config["closed"]
 
 
+def test_a_sale_that_another_worker_has_closed_names_the_others_losses_too(
+    run: Callable, open_sale: Sale, monkeypatch: pytest.MonkeyPatch
+):
+    bought = run(buy(open_sale, "ada"))
+    lose(open_sale, "ada")
+    change_run(monkeypatch, run)
+    assert continuity.confirm(open_sale.id, store.run_id_blocking(), {"1-1": ("eve", 0, "")})
+
+    run(vigil.compare())
+
+    named_orders = dict(open_sale.missing_orders.values_list("user_id", "order_id"))
+    assert named_orders == {"eve": "1-1", "ada": bought["ada"]}
+
+
 def test_a_restoration_settles_nothing_that_a_worker_still_knows(
     run: Callable, open_sale: Sale, monkeypatch: pytest.MonkeyPatch
 ):
