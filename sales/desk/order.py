@@ -159,7 +159,7 @@ class QuarantineAdmin(ReadOnlyAdmin):
 
 
 @admin.register(MissingOrder)
-class MissingOrderAdmin(ReadOnlyAdmin):
+class MissingOrderAdmin(PersonSearch, ReadOnlyAdmin):
     list_display = ("order_id", "state", "user_id", "sale", "purchased", "note")
     list_filter = ("state", "sale")
     list_select_related = ("sale",)
