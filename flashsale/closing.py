@@ -7,7 +7,7 @@ from itertools import islice
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from flashsale import framing, machine, tracing
+from flashsale import framing, machine, stalls, tracing
 
 # When the server stops, idle connections stay open for so long: who is just sending a request on one gets the answer,
 # and with it the word to send the next one elsewhere. Without, a browser or proxy would meet a reset connection, and
@@ -51,16 +51,19 @@ class ClosingProtocol(HttpToolsProtocol):
 
     def _make_room(self) -> None:
         """Close one connection, so that nobody keeps others out with connections on which nothing is asked: of some,
-        the one that has asked for nothing for longest; this one when all of those are being answered."""
+        the one that has asked for nothing for longest; this one when none of those is quiet."""
         others = (other for other in islice(self.connections, LOOKED_AT) if isinstance(other, ClosingProtocol))
-        quiet = [other for other in others if other is not self and other._is_quiet()]
-        quietest = min(quiet, key=lambda other: other._idle_since or other._made_at, default=self)
+        quiet = sorted((other for other in others if other is not self and other._is_quiet()), key=_quiet_since)
+        quietest = next((other for other in quiet if not _has_unread(other.transport)), self)
         self.connections.discard(quietest)  # it leaves by itself, but later than the next one comes
-        quietest.transport.close()
+        if quietest.transport.get_write_buffer_size():
+            stalls.cut(quietest.transport)  # it is no more among those that are looked at
+        else:
+            quietest.transport.close()
 
     def _is_quiet(self) -> bool:
         """Return whether no request is being answered; a part of its head may be here."""
-        return not self.cycle or self.cycle.response_complete
+        return not self.transport.is_closing() and (not self.cycle or self.cycle.response_complete)
 
     def _refuse(self, refused: framing.Refused) -> None:
         raise NotImplementedError
@@ -111,3 +114,7 @@ class ClosingProtocol(HttpToolsProtocol):
         """Close unless a request is here, if only in the kernel: it is answered, and that closes the connection."""
         if self._idle_since is not None and not self.transport.is_closing() and not _has_unread(self.transport):
             self.transport.close()
+
+
+def _quiet_since(connection: ClosingProtocol) -> float:
+    return connection._head_since or connection._idle_since or connection._made_at

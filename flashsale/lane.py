@@ -116,9 +116,9 @@ class Lane:
         send: Send,
     ) -> HttpResponse | None:
         """Have Django answer, and return None; where it cannot, return the refusal."""
-        replay = upload.replay(receive) if upload else bodies.replay(request._body, receive)
         try:
             with upload or nullcontext():
+                replay = upload.replay(receive) if upload else bodies.replay(request._body, receive)
                 await self._django(_for_django(request.scope), replay, _naming(request, send))
         except Unanswered as error:
             return refuse(request, "unavailable", str(error), wait_seconds=BUSY_SECONDS)

@@ -81,7 +81,7 @@ async def _look(connections: list[Any], marks: Marks) -> Marks:
             elif now - since < AFTER_SECONDS:
                 found[connection] = before, since
             else:
-                _cut(transport)
+                cut(transport)
         await asyncio.sleep(0)
     return found
 
@@ -95,7 +95,7 @@ def _acknowledged(transport: asyncio.Transport) -> int | None:
     return int(struct.unpack_from("=Q", found, _ACKNOWLEDGED_AT)[0])
 
 
-def _cut(transport: asyncio.Transport) -> None:
+def cut(transport: asyncio.Transport) -> None:
     """Reset the connection: an ordinary close would wait for the client to read, in our memory and in the kernel's."""
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _UNREAD_IS_FORGOTTEN)
     transport.abort()

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import tempfile
+from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
 
@@ -118,7 +119,8 @@ class Upload:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         Upload._reserved_bytes -= self._largest_bytes
-        self._file.close()
+        with suppress(OSError):  # what a full disk has not taken is tried again
+            self._file.close()
 
     def replay(self, receive: Receive) -> Receive:
         """Return a `receive` that gives the body in pieces, and then what else comes."""
@@ -145,12 +147,14 @@ class Upload:
             count += len(piece)
             if count > self._largest_bytes:
                 raise BodyTooLarge(bound.words)
-            self._write(piece)
             is_whole = not message.get("more_body")
+            self._write(piece, is_whole)
 
-    def _write(self, piece: bytes) -> None:
+    def _write(self, piece: bytes, is_last: bool) -> None:
         try:
             self._file.write(piece)
+            if is_last:
+                self._file.flush()
         except OSError as error:
             log.error("an upload cannot be kept: %s", error)
             raise TooManyUploads from None

@@ -107,6 +107,9 @@ def database(value: str) -> dict:
         }
         # A file, so that the servers that tests start see what tests make.
         settings["TEST"] = {"NAME": VAR_DIR / "test.sqlite3"}
+    else:
+        # A server that is not there holds a thread no longer than it takes to give up on it.
+        settings["OPTIONS"] = {"connect_timeout": 5, **settings.get("OPTIONS", {})}
     return settings
 
 

@@ -1,6 +1,6 @@
 """What this worker has acknowledged and SQL is not known to have: after a loss, nobody else may know of it."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -8,6 +8,8 @@ from sales.per_loop import per_loop
 
 # Of all sales together. They take about 30 MB.
 MOST_ORDERS = 100_000
+# Stands for answers of more than one run since the last comparison. It is no run: nothing is known to be held by it.
+SEVERAL = "several"
 
 # A shopper, with what remained after the purchase and the digest of its Idempotency-Key, as far as the answer told.
 Answered = tuple[str, int, str]
@@ -16,17 +18,21 @@ Answered = tuple[str, int, str]
 @dataclass
 class Known:
     """What this worker knows of a sale in Redis: the publication (`epoch`) and the run of the server that were last
-    seen to hold all that it has answered, both empty before the first look; how often it has answered with an order;
-    and, by order_id, the orders that SQL is not known to have."""
+    seen to hold all that it has answered, both empty before the first look; how often it has answered with an order
+    that it had from each run; and, by order_id, the orders that SQL is not known to have."""
 
     epoch: str = ""
     run_id: str = ""
-    answers: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
     orders: dict[str, Answered] = field(default_factory=dict)
 
     def is_held_by(self, epoch: str, run_id: str) -> bool:
         """Return whether that publication, in that run, is known to hold all that was answered."""
         return not self.answers or (self.epoch, self.run_id) == (epoch, run_id)
+
+    def answers_of_others(self, run_id: str) -> int:
+        """Return how often it has answered with an order of another run than that."""
+        return self.answers.total() - self.answers[run_id]
 
 
 class _Memory:
@@ -57,11 +63,15 @@ def is_full() -> bool:
 def remember(sale_id: int, run_id: str, answered: Mapping[str, Answered]) -> None:
     """Remember orders, by order_id, that this worker is about to acknowledge and that it has from that run of a server.
 
-    One that comes late, from a run before the known one, makes this worker compare once more.
+    One of another run than the known one makes this worker compare, be it late, or of a new run that another worker
+    has opened: what this worker has answered before may be lost there.
     """
     of_sale, memory = known(sale_id), _memory()
-    of_sale.answers += 1
-    of_sale.run_id = run_id
+    if not of_sale.answers:
+        of_sale.run_id = run_id
+    elif of_sale.run_id != run_id:
+        of_sale.run_id = SEVERAL
+    of_sale.answers[run_id] += 1
     orders = of_sale.orders
     for order_id, order in answered.items():
         held = orders.get(order_id)

@@ -136,7 +136,7 @@ class _Comparisons:
         while publications := self._waiting[run_id]:
             self._waiting[run_id] = {}
             known = {sale_id: acknowledged.known(sale_id) for sale_id in publications}
-            answers = {sale_id: of_sale.answers for sale_id, of_sale in known.items()}
+            answers = {sale_id: of_sale.answers_of_others(run_id) for sale_id, of_sale in known.items()}
             remembered = {sale_id: dict(of_sale.orders) for sale_id, of_sale in known.items()}
             reasons = await _tried(partial(continuity.compare, remembered, run_id), list(publications))
             self._start(self._open(run_id, reasons, publications, answers))
@@ -151,8 +151,8 @@ class _Comparisons:
             reasons |= await _tried(partial(continuity.let_go_on, whole, run_id), whole)
         for sale_id, reason in reasons.items():
             known = acknowledged.known(sale_id)
-            # What was answered meanwhile, in a run before, is still to be compared.
-            if not reason and (known.answers == answers[sale_id] or known.run_id == run_id):
+            # What was answered meanwhile, of another run, is still to be compared.
+            if not reason and known.answers_of_others(run_id) == answers[sale_id]:
                 known.epoch, known.run_id = publications[sale_id], run_id
             self._asked.pop((sale_id, run_id)).set_result(reason)
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 from django.conf import settings
 
+from flashsale import machine
 from flashsale.tracing import no_request
 from sales import endpoints, snapshots, statuses, store
 from sales.headers import OF_DATA
@@ -93,7 +94,7 @@ class EventStream(endpoints.Answer):
 
 def has_room() -> bool:
     """Return whether this worker takes one more listener."""
-    return count() < settings.EVENT_LISTENERS
+    return count() < min(settings.EVENT_LISTENERS, machine.most_connections() // 2)
 
 
 def count() -> int:

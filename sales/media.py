@@ -1,13 +1,12 @@
 """Pictures from this machine's disk, for shops without object storage."""
 
-import asyncio
 from pathlib import Path
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 
 from flashsale.media_storage import FOR_GOOD
-from flashsale.pieces import PIECE_BYTES, FileBody
+from flashsale.pieces import PIECE_BYTES, FileBody, in_thread
 from sales import refusals
 from sales.endpoints import Answer, FileAnswer, endpoint, is_known
 from sales.headers import OF_PAGES
@@ -16,7 +15,7 @@ from sales.headers import OF_PAGES
 @endpoint("GET", "HEAD", refuse=refusals.refusal)
 async def picture(request: HttpRequest, name: str) -> HttpResponse:
     """Return a stored picture. Its name is made of its content: browsers and proxies may keep it for good."""
-    found = await asyncio.to_thread(_read, Path(settings.MEDIA_ROOT, "products", name))
+    found = await in_thread(_read, Path(settings.MEDIA_ROOT, "products", name))
     if found is None:
         return refusals.not_found(request, Http404())
     etag = f'"{Path(name).stem}"'

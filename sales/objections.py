@@ -42,6 +42,8 @@ def _compare(sale_ids: Sequence[int]) -> int:
 
 def _is_compared(sale: Sale, run_id: str, due: Sequence[written.Page]) -> bool:
     """Close the sale if Redis lacks one of the orders. False when that cannot be told yet: it is being restored."""
+    if not sale.archived_at and publishing.standing(sale).config.get("epoch") != sale.epoch:
+        return False
     if not (lacking := [order for page in due for order in _lacking(sale, page.orders)]):
         return True
     with transaction.atomic():

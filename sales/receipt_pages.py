@@ -153,9 +153,10 @@ def _open(request: HttpRequest, form: FindOrder) -> HttpResponse:
     if code == "":
         is_empty = not typed.strip()
         return _refused(request, form, "order_code", NO_CODE if is_empty else NOT_A_CODE, 400)
-    if wait_seconds := formlimits.find_wait_seconds(request, "" if is_proven else f"{sale.pk} {user_id}"):
+    person = identities.person(sale, user_id)
+    if wait_seconds := formlimits.find_wait_seconds(request, "" if is_proven else f"{sale.pk} {person}"):
         return refusal(request, "rate_limited", wait_seconds=wait_seconds)
-    order = receipts.find_by_name(sale, identities.person(sale, user_id), code)
+    order = receipts.find_by_name(sale, person, code)
     if order is None:
         return _refused(request, form, "user_id", NO_ORDER if is_proven else NOT_FOUND, 404)
     return _redirect(receipts.address(sale.id, order.order_id))

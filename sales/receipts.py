@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 
 from sales import acknowledged, continuity, keyed_hashes, order_codes, publishing, store
 from sales.models import Order, Sale
+from sales.order_ids import position
 from sales.purchases import purchased_ms
 
 SIGNATURE_BYTES = 16
@@ -95,7 +96,7 @@ def _of_shopper(sale: Sale, user_id: str) -> list[tuple[str, str]]:
     # Two queries, because valid orders and cancelled ones have an index each.
     valid = _held(sale.valid_orders().filter(user_id=user_id))
     cancelled = _held(sale.cancelled_orders().filter(user_id=user_id))
-    cancelled.sort(key=lambda order: continuity.position(order[0]), reverse=True)
+    cancelled.sort(key=lambda order: position(order[0]), reverse=True)
     held = [*valid, *cancelled]
     return held if not bought or bought in dict(held) else [(bought, ""), *held]
 

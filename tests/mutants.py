@@ -439,7 +439,7 @@ MUTANTS = {
         "tests/test_successor.py",
     ),
     "who does not read is never cut off": Mutant(
-        ((STALLS, "                _cut(transport)\n", "                pass\n"),),
+        ((STALLS, "                cut(transport)\n", "                pass\n"),),
         "tests/test_stalls.py",
     ),
     "a byte now and then is progress": Mutant(

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
@@ -318,7 +319,25 @@ def test_an_answer_that_comes_while_it_is_compared_is_compared_too(
 
     known = run(answer_meanwhile())
 
-    assert known.run_id == "an earlier run"
+    assert not known.is_held_by(open_sale.epoch, store.run_id_blocking())
+
+
+def test_a_look_up_in_a_new_run_hides_no_loss(run: Callable, open_sale: Sale):
+    """Another worker has opened the new run; this one meets it by a shopper's question first."""
+
+    async def look_up_first() -> None:
+        await snapshots.find(open_sale.slug)
+        bought = await purchases.buy(open_sale.id, "eve")
+        known = acknowledged.known(open_sale.id)
+        known.run_id, known.answers = "an earlier run", Counter({"an earlier run": 1})
+        known.orders["1-1"] = ("ada", 0, "")
+        assert await purchases.find(open_sale.id, "eve") == bought.order_id
+        assert not known.is_held_by(open_sale.epoch, store.run_id_blocking())
+        await vigil.compare()
+
+    run(look_up_first())
+
+    assert MissingOrder.objects.get().user_id == "ada"
 
 
 def test_of_what_is_taken_in_the_oldest_comes_first(make_sale: MakeSale, capsys: pytest.CaptureFixture[str]):

@@ -348,6 +348,20 @@ def test_who_asks_too_often_hears_when_to_ask_again(client: Client, bought: str,
     assert "Too many attempts" in page.content.decode()
 
 
+def test_all_spellings_of_one_mailbox_share_its_limit(
+    client: Client, make_sale: MakeSale, monkeypatch: pytest.MonkeyPatch
+):
+    make_sale(one_mailbox=True)
+    limited: list[str] = []
+    monkeypatch.setattr(formlimits, "find_wait_seconds", lambda request, name: limited.append(name))
+
+    for name in ("ada+1@example.com", "ada+2@example.com"):
+        find(client, name, WRONG)
+
+    assert len(limited) == 2
+    assert len(set(limited)) == 1
+
+
 def test_reading_the_form_is_not_limited(client: Client, open_sale: Sale):
     assert {client.get(PATH).status_code for _ in range(30)} == {200}
 

@@ -61,14 +61,25 @@ def test_without_cgroups_the_cores_decide(groups: Path):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("sent", [b"", b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n",
+        b"GET /api/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+    ids=["nothing", "half a head", "an answer that nobody reads"],
+)
 def test_open_connections_keep_nobody_out(sent: bytes, redis_server: RedisServer, open_sale: Sale, static_files: None):
     """More connections than the worker has file descriptors, on which nothing is asked."""
     limited = ["prlimit", "--nofile=256:256"]
     with WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"}, wrap=limited) as server, ExitStack() as stack:
         address = ("127.0.0.1", httpx.URL(server.url).port or 0)
         for _ in range(400):
-            stack.enter_context(socket.create_connection(address)).sendall(sent)
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.connect(address)
+            client.sendall(sent)
         for turn in range(20):
             assert httpx.get(f"{server.url}/", timeout=30).status_code == 200
             assert httpx.get(f"{server.url}/admin/login/", timeout=30).status_code == 200

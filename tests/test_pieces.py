@@ -1,6 +1,8 @@
 """Long bodies in pieces: what a client that does not read makes its connection hold."""
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +88,18 @@ async def test_a_file_that_was_cut_is_an_error(stored: Path):
 
     with pytest.raises(OSError, match="ends before"):
         [piece async for piece in pieces(body)]
+
+
+async def test_files_are_read_while_the_other_threads_all_wait(stored: Path):
+    """As they do where a database hangs."""
+    is_over = threading.Event()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    waits = asyncio.ensure_future(asyncio.to_thread(is_over.wait, 60))
+    try:
+        found = [bytes(piece) async for piece in pieces(FileBody(stored, stored.stat().st_size))]
+        assert not waits.done()
+    finally:
+        is_over.set()
+        await waits
+
+    assert b"".join(found) == stored.read_bytes()
