@@ -23,9 +23,9 @@ VALUES = {
     "str": "x",
     "any": "x",
     "path": "1",
+    "picture": "x.webp",
 }
 OF_EXPRESSIONS = {
-    r"^media/(?P<name>products/[\w-]{1,80}\.webp)$": "media/products/x.webp",
     r"^(?P<app_label>sales|auth)/$": "sales/",
     r"(?P<url>.*)$": "nowhere",  # the admin's last, which takes what no other does
 }
@@ -54,6 +54,7 @@ def example(pattern: URLPattern | URLResolver) -> str:
             .__name__.removesuffix("Converter")
             .lower()
             .replace("anytext", "any")
+            .replace("picturename", "picture")
             .replace("string", "str")
         )
         route = route.replace(f"<{kind}:{name}>", VALUES[kind])
