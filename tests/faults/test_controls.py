@@ -44,7 +44,7 @@ BUGS = {
         '        reasons |= dict.fromkeys(reasons, "")\n'
         "        for sale_id, reason in reasons.items():\n            if reason:\n                close(",
         "redis_replaced_by_older_copy",
-        "purchases are lost, and the sale is open",
+        "purchases are lost, and",
     ),
     "orders_are_acknowledged_before_commit": Bug(
         "sales/orders.py",
