@@ -149,41 +149,32 @@ async def _writer() -> dict[str, Any]:
 
     Of a cluster, the servers that are away are left out.
     """
-    calls = [([store.key(sale_id, "orders")], (store.WRITERS,)) for sale_id in await _sale_ids()]
+    sale_ids, is_forgetful = await _published()
+    calls = [([store.key(sale_id, "orders")], (store.WRITERS,)) for sale_id in sale_ids]
     replies = await store.ask_scripts("backlog", calls) if calls else []
     told = [reply for reply in replies if not isinstance(reply, store.Failure)]
     lag_ms = max((waited_ms for _, waited_ms in told), default=0)
     facts = {"backlog": sum(backlog for backlog, _ in told), "lagMs": lag_ms}
     reasons = [f"a purchase has waited {lag_ms // 1000} s to be an order in SQL"] if lag_ms > LONGEST_LAG_MS else []
-    if await _is_forgetful():
+    if is_forgetful:
         most = f"{acknowledged.MOST_ORDERS:,}"
         reasons.append(f"a web worker remembers {most} purchases that SQL does not have, and no more")
     reason = f"{'; '.join(reasons)}; see that manage.py write_orders runs"
     return facts | ({"status": "degraded", "reason": reason} if reasons else {})
 
 
-async def _is_forgetful() -> bool:
-    """Return whether a web worker, this one or another, remembers no more of what it acknowledges."""
-    if acknowledged.is_full():
-        return True
+async def _published() -> tuple[list[int], bool]:
+    """Return the published sales, and whether a web worker, this one or another, remembers no more of what it
+    acknowledges. While Redis's directory is away they are those that this worker knows."""
     try:
-        ((told, _),) = await store.ask(("EXISTS", store.FORGETFUL))
-    except store.Failure:
-        return False  # of a cluster, where the server of this key alone may be away
-    return told == 1
-
-
-async def _sale_ids() -> list[int]:
-    """Return the published sales; while Redis's directory of them is away, those that this worker knows."""
-    try:
-        ((listings, _),) = await store.ask(("HVALS", store.DIRECTORY))
+        (listings, _), (told, _) = await store.ask(("HVALS", store.DIRECTORY), ("EXISTS", store.FORGETFUL))
         if not isinstance(listings, store.Failure):
-            return [int(line.split()[0]) for line in listings]
+            return [int(line.split()[0]) for line in listings], told == 1 or acknowledged.is_full()
         failure = listings
     except store.Failure as error:
         failure = error
     if known := snapshots.last_known_directory():
-        return [listing.id for listing in known.values()]
+        return [listing.id for listing in known.values()], acknowledged.is_full()
     raise failure
 
 

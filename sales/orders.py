@@ -41,10 +41,9 @@ def run_once(consumer: str, *, claim_after_ms: int = CLAIM_AFTER_MS) -> int:
         streams = _streams(sale_ids)
         if not streams:
             return 0
-        # Asked before they are read: what comes from a later run is then compared once too often, and never too seldom.
-        run_id = store.run_id_blocking(next(iter(streams)))
         try:
-            pages = [*_abandoned(streams, consumer, claim_after_ms), *_new(streams, consumer)]
+            run_id, pages = _abandoned(streams, consumer, claim_after_ms)
+            pages += _new(streams, consumer)
         except store.ResponseError:
             if _streams(list(streams.values())) == streams:
                 raise
@@ -117,11 +116,16 @@ def _streams(sale_ids: Sequence[int]) -> Streams:
     return {stream: streams[stream] for stream, exists in zip(streams, pipeline.execute(), strict=True) if exists}
 
 
-def _abandoned(streams: Streams, consumer: str, claim_after_ms: int) -> list[tuple[int, list[Entry]]]:
-    pipeline = store.pipeline(next(iter(streams)), transaction=False)
-    for stream in streams:
-        pipeline.xautoclaim(stream, store.WRITERS, consumer, min_idle_time=claim_after_ms, count=LARGEST_BATCH)
-    return [(sale_id, reply[1]) for sale_id, reply in zip(streams.values(), pipeline.execute(), strict=True)]
+def _abandoned(streams: Streams, consumer: str, claim_after_ms: int) -> tuple[str, list[tuple[int, list[Entry]]]]:
+    """Return the run of the server, and what is taken over.
+
+    The run is that from before anything is read: what comes from a later one is then compared once too often, and
+    never too seldom.
+    """
+    claim = (store.WRITERS, consumer, claim_after_ms, "0-0", "COUNT", LARGEST_BATCH)
+    commands = [("XAUTOCLAIM", stream, *claim) for stream in streams]
+    run_id, replies = store.ask_with_run(commands[0][1], *commands, transaction=False)
+    return run_id, [(sale_id, reply[1]) for sale_id, reply in zip(streams.values(), replies, strict=True)]
 
 
 def _new(streams: Streams, consumer: str, wait_ms: int | None = WAIT_MS) -> list[tuple[int, list[Entry]]]:

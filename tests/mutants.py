@@ -242,8 +242,8 @@ MUTANTS = {
         (
             (
                 "sales/orders.py",
-                "[*_abandoned(streams, consumer, claim_after_ms), *_new(streams, consumer)]",
-                "_new(streams, consumer)",
+                "pages += _new(streams, consumer)",
+                "pages = _new(streams, consumer)",
             ),
         ),
         "tests/test_orders.py",

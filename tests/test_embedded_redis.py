@@ -2,6 +2,8 @@
 
 import fcntl
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,12 +37,11 @@ def test_without_any_server_it_says_what_to_install():
 
 
 @pytest.fixture
-def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of short links, with the link of a deep place in it."""
-    folder = tmp_path / "links"
-    folder.mkdir()
-    monkeypatch.setattr(embedded_redis, "_LINKS", folder)
-    return folder
+def links(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of short links, whose own name is short: a socket's path is limited."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setattr(embedded_redis, "_LINKS", Path(folder))
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -190,7 +190,7 @@ BAD: dict[str, Callable[[Sale], str]] = {
     "of the next key": lambda sale: tokens.vouch(ADA, sale.id, 2, seconds=QUARTER),
     "cut off": lambda sale: vouch(sale)[:-5],
     "of nobody": lambda sale: vouch(sale, ""),
-    "garbage": lambda sale: "é\x00<script>",
+    "garbage": lambda sale: "é\x01<script>",
     "endless": lambda sale: "a" * 5_000,
 }
 

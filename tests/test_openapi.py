@@ -25,7 +25,7 @@ from tests.test_shopper_pages import codes_of
 UNDOCUMENTED = {"/api/docs"}
 PURCHASE = "/api/sale/purchase"
 # What some refusals say in place of their code's sentence.
-SAID = {refusals.FOREIGN_HOST, identities.NOT_YOURS, shopper_api.NOT_SENT}
+SAID = {refusals.FOREIGN_HOST, refusals.TARGET_TOO_LONG, identities.NOT_YOURS, shopper_api.NOT_SENT}
 
 Node = dict[str, Any]
 

@@ -163,8 +163,13 @@ def test_a_file_for_excel_opens_in_the_readers_excel(
     content = b"".join(response)
     assert content.startswith("\ufefforder_id".encode())
     header, order = csv.reader(content.decode("utf-8-sig").splitlines(), delimiter=separator)
-    assert header[4:] == ["purchased_at (Europe/Berlin)", "remaining_stock", "cancelled_at (Europe/Berlin)"]
-    assert order[2:] == ["Größe", "shopper-0@example.com", f"2026-02-14 13:00:00{decimal}120", "1", ""]
+    assert header[4:] == [
+        "purchased_at (Europe/Berlin)",
+        "remaining_stock",
+        "cancelled_at (Europe/Berlin)",
+        "order_code",
+    ]
+    assert order[2:] == ["Größe", "shopper-0@example.com", f"2026-02-14 13:00:00{decimal}120", "1", "", ""]
 
 
 def test_a_file_for_excel_holds_what_the_list_shows_and_runs_nothing(viewer: Client, make_sale: MakeSale):

@@ -446,7 +446,7 @@ def test_a_picture_is_kept_by_browsers_for_good(http: httpx.Client, stored: str)
 def test_nothing_else_is_served_or_listed(http: httpx.Client, stored: str, path: str):
     response = http.get(path)
 
-    assert response.status_code == 404
+    assert response.status_code == (400 if path.endswith("%00") else 404)
     assert Path(stored).name not in response.text
 
 
@@ -456,11 +456,11 @@ def test_pictures_are_only_read(http: httpx.Client, stored: str):
     assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
 
 
-def test_a_form_that_is_too_large_for_django_says_what_to_do(http: httpx.Client):
+def test_a_strangers_picture_is_not_read_and_says_what_to_do(http: httpx.Client):
     response = http.post("/admin/sales/sale/add/", content=bytes(11 * 1024 * 1024))
 
     assert response.status_code == 413
-    assert "choose a smaller picture" in response.text
+    assert "Sign in in another tab" in response.text
 
 
 # Object storage

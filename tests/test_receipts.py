@@ -287,9 +287,7 @@ def test_two_sales_have_different_receipts():
     assert receipts.address(1, "1771063530000-0") != receipts.address(2, "1771063530000-0")
 
 
-@pytest.mark.parametrize(
-    "path", ["/receipts/", "/receipts/1.2.3/", "/receipts/%00%ff%F0%9F/", "/receipts/..%2f..%2fx/"]
-)
+@pytest.mark.parametrize("path", ["/receipts/", "/receipts/1.2.3/", "/receipts/%ff%F0%9F/", "/receipts/..%2f..%2fx/"])
 def test_no_receipt_here(http: httpx.Client, path: str):
     page = http.get(path)
 

@@ -51,7 +51,6 @@ class OrderAdmin(PersonSearch, ReadOnlyAdmin):
     list_filter = ("sale", StateFilter)
     list_select_related = ("sale",)
     search_fields = ("user_id", "order_id")
-    search_help_text = "Name, order number or order code."
     date_hierarchy = "purchased_at"
     # To count a million orders for "of 1,000,000" costs more than to show the page.
     show_full_result_count = False

@@ -76,9 +76,12 @@ def run_id_blocking(key: str = DIRECTORY) -> str:
     return ask_with_run(key, ("EXISTS", key))[0]  # a server that does not hold it (any more) says so
 
 
-def ask_with_run(key: str, *commands: Sequence[Any]) -> tuple[str, list[Any]]:
-    """Return the run of the server that holds a key, and its replies to commands, as of one moment."""
-    asked = pipeline(key)
+def ask_with_run(key: str, *commands: Sequence[Any], transaction: bool = True) -> tuple[str, list[Any]]:
+    """Return the run of the server that holds a key, and its replies to commands, as of one moment.
+
+    Without a transaction the run is that from before the commands, whose keys may then be of several slots.
+    """
+    asked = pipeline(key, transaction=transaction)
     asked.info("server")
     asked.info("replication")
     for command in commands:

@@ -40,10 +40,11 @@ BUGS = {
     ),
     "an_older_copy_is_believed": Bug(
         "sales/continuity.py",
-        "    if reason:\n        store.client().hset",
-        '    reason = ""\n    if reason:\n        store.client().hset',
+        "        for sale_id, reason in reasons.items():\n            if reason:\n                close(",
+        '        reasons |= dict.fromkeys(reasons, "")\n'
+        "        for sale_id, reason in reasons.items():\n            if reason:\n                close(",
         "redis_replaced_by_older_copy",
-        "purchases are lost, and the sale is open",
+        "purchases are lost, and",
     ),
     "orders_are_acknowledged_before_commit": Bug(
         "sales/orders.py",
