@@ -14,7 +14,7 @@ from tests.redis_servers import Node, wait_until
 from tests.servers import free_port
 from tests.shops import Shop, SoldSale, check
 
-pytestmark = pytest.mark.paired
+pytestmark = pytest.mark.alone
 
 STOCK = 1_500
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"

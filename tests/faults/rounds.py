@@ -13,7 +13,7 @@ from tests.faults.load import Load
 from tests.faults.programs import PROJECT_DIR
 from tests.faults.stage import SLUG, Plan, Stage
 
-OPEN_AGAIN_WITHIN_SECONDS = 3.0
+OPEN_AGAIN_WITHIN_SECONDS = 15.0
 # By then every worker has looked at what Redis holds now.
 NOTICED_AFTER_SECONDS = 1.5
 CANCELS_WITHIN_SECONDS = 20.0
