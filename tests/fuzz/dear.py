@@ -107,7 +107,7 @@ class Worker:
         closed the connection without one."""
         before = self._cpu_ns()
         try:
-            self._connection.request(method, request.path, request.body, request.headers)  # type: ignore[arg-type]
+            self._connection.request(method, request.path, request.body, request.headers)
             response = self._connection.getresponse()
             response.read()
             status = response.status
@@ -223,9 +223,9 @@ def main(cases: int, number: int) -> int:
             f"{found.address.method:4} {found.address.path:36} plain {found.plain_ms:6.2f} ms, dearest "
             f"{found.cost_ms:6.2f} ms ({found.status}), memory {found.grown_mib:+.1f} MiB: {found.words}{over}"
         )
-    over = sum(found.is_over for found in results)
-    _say(f"{len(results)} addresses, {over} over their bound, {time.monotonic() - started:.0f} s, seed {number}")
-    return 1 if over else 0
+    count = sum(found.is_over for found in results)
+    _say(f"{len(results)} addresses, {count} over their bound, {time.monotonic() - started:.0f} s, seed {number}")
+    return 1 if count else 0
 
 
 def _search_all(cases: int, number: int) -> Iterator[Found]:
