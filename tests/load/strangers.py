@@ -29,7 +29,7 @@ MOST_TIMES, MOST_MS = 4.0, 50.0
 ANSWERED_WITHIN_SECONDS = 10.0
 
 MARKS = "a" + 1_000 * "\u0301" + 1_000 * "\u0316"
-LONG_STATIC = "/static/admin/js/vendor/jquery/jquery.js"
+LONG = "/api/openapi.json"
 
 Make = Callable[[int], bytes]
 
@@ -66,12 +66,12 @@ ATTACKS: dict[str, Make] = {
     "query of 4 KB": lambda _: request("GET", "/api/sale/status?x=" + "%41" * 1_300),
     "form without a name": lambda _: form("/sales/widget/", "userId="),
     "form with a bad name": lambda number: form("/sales/widget/", f"userId=%01{number}"),
-    "files that nobody reads": lambda _: request("GET", LONG_STATIC),
+    "answers that nobody reads": lambda _: request("GET", LONG),
     "bodies that never end": lambda _: request(
         "POST", "/admin/login/", bytes(9_500_000), kind="text/plain", length=9_600_000
     ),
 }
-NEVER_READ = {"files that nobody reads", "bodies that never end"}
+NEVER_READ = {"answers that nobody reads", "bodies that never end"}
 
 
 @dataclass
