@@ -1,7 +1,7 @@
 """`python -m tests.fuzz CASES SEED`: send at least CASES cases to a real server, and expect documented answers.
 
-Several rounds, each with a shop of its own whose sale is in another state; then as many cases of `tests.fuzz.wire`.
-Exit status 1 when anything was found.
+Several rounds, each with a shop of its own whose sale is in another state; then as many cases of `tests.fuzz.wire`,
+and a tenth as many of `tests.fuzz.dear`. Exit status 1 when anything was found.
 """
 
 import subprocess
@@ -36,7 +36,8 @@ def main(cases: int, seed: int) -> int:
             break
     seconds = time.monotonic() - started
     _say(f"{sent:,} cases in {seconds:.0f} s, {failed} rounds failed, {judged} names judged by the hooks")
-    return 1 if failed or not _wire(cases, seed) else 0
+    statuses = [_also("wire", cases, seed), _also("dear", cases // 10, seed)]
+    return 1 if failed or any(statuses) else 0
 
 
 def play(name: str, examples: int, seed: int) -> tuple[schema.Run, str]:
@@ -54,9 +55,9 @@ def play(name: str, examples: int, seed: int) -> tuple[schema.Run, str]:
     return found, "\n".join(reasons)
 
 
-def _wire(cases: int, seed: int) -> bool:
-    """Run the fuzzer of raw sockets; return whether it found nothing."""
-    return subprocess.run([sys.executable, "-m", "tests.fuzz.wire", str(cases), str(seed)]).returncode == 0
+def _also(name: str, cases: int, seed: int) -> int:
+    """Run another fuzzer, and return its exit status."""
+    return subprocess.run([sys.executable, "-m", f"tests.fuzz.{name}", str(cases), str(seed)]).returncode
 
 
 def _say(words: str) -> None:

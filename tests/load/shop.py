@@ -121,6 +121,10 @@ class Shop:
         log = self.var_dir / f"{name}.log"
         self._started[name] = programs.start(command, log, self._settings, programs.PROJECT_DIR)
 
+    def pid(self, name: str) -> int:
+        """Return the process of one of its programs: Redis, writer, web."""
+        return self._started[name].pid
+
     def _wait_for(self, is_so: Callable[[], bool], seconds: float) -> None:
         """Return once `is_so`. Raises TimeoutError, and Closed when one of the programs has ended."""
         deadline = time.monotonic() + seconds
