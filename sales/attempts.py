@@ -72,15 +72,15 @@ async def told_to_redis() -> AsyncIterator[None]:
     counting = _counting()
     with suppress(store.Failure):
         await counting.beat()  # the first attempt already needs Redis's time
-    task = asyncio.create_task(counting.tell_for_ever())
+    ending = asyncio.Event()
+    task = asyncio.create_task(counting.tell_until(ending))
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        ending.set()
         with suppress(store.Failure, TimeoutError):
             async with asyncio.timeout(LEAVE_WITHIN_SECONDS):
+                await task  # not cancelled: a beat that is on its way would come after the leave
                 await counting.write(counting.second + 1)
                 await workers.leave()
 
@@ -112,8 +112,8 @@ class Counting:
         if len(shoppers) < MOST_SHOPPERS:
             shoppers.update(map(_shopper_of, attempts))
 
-    async def tell_for_ever(self) -> None:
-        while True:
+    async def tell_until(self, ending: asyncio.Event) -> None:
+        while not ending.is_set():
             try:
                 await self.write(self._now_second())
                 await self.beat()
@@ -122,7 +122,9 @@ class Counting:
             except Exception:  # a defect here must not end what is told in the seconds to come
                 log.exception("this second was not told to Redis")
             now = time.monotonic() + self._clock_ahead_seconds
-            await asyncio.sleep(1 - now % 1 + WRITE_AFTER_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1 - now % 1 + WRITE_AFTER_SECONDS):
+                    await ending.wait()
 
     async def beat(self) -> None:
         """Tell Redis that this worker lives, and learn its time from the answer. Raises store.Failure."""

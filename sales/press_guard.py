@@ -26,6 +26,8 @@ LOOK_EVERY_SECONDS = 0.05
 MOST_WAITING = max(1, settings.DJANGO_THREADS // 4)
 # These say that nothing was done, and to try again.
 NOTHING_DONE = (429, 503)
+# The view broke off: how much was done, nobody knows.
+BROKE_OFF = 500
 # Strangers must not fill Redis: presses beyond this are not guarded. Forms that send a mail or take a code or a
 # password have narrower limits of their own, and what the others do may be done twice.
 OF_STRANGERS: formlimits.Limits = {
@@ -151,6 +153,8 @@ def _settle(press: Press, response: HttpResponse, owners: list[str], seconds: in
     try:
         if response.status_code in NOTHING_DONE:
             press.give_back()
+        elif response.status_code == BROKE_OFF:
+            press.lose(seconds)
         else:
             press.keep(response, owners, seconds)
     except store.RedisError as error:

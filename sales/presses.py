@@ -85,6 +85,10 @@ class Press(NamedTuple):
         commands.set(self.key, _DONE, ex=seconds)
         commands.execute()
 
+    def lose(self, seconds: int) -> None:
+        """Call the press `lost` for so many seconds. Raises RedisError."""
+        store.client().set(self.key, 0, ex=seconds)
+
     def give_back(self) -> None:
         """Let the next press be the first. Raises RedisError."""
         store.client().delete(self.key)

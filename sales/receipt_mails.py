@@ -21,6 +21,7 @@ def send(sale: Sale, address: str, is_allowed: Callable[[], bool]) -> None:
 
 
 def _mail(sale: Sale, address: str, is_allowed: Callable[[], bool]) -> mails.Mail | None:
+    receipts.check_complete(sale)  # before it is looked for: whether there is an order must not be told by the answer
     order = receipts.find_by_name(sale, identities.person(sale, address), None)
     if order is None or not is_allowed():
         return None

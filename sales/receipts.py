@@ -81,9 +81,22 @@ def find_by_name(sale: Sale, user_id: str, code: str | None) -> Named | None:
     for order_id, stored in held:
         if code is None or order_codes.fits(code, sale.id, order_id, stored):
             return Named(order_id, stored or order_codes.make(sale.id, order_id))
+    _check_complete(config)
+    return None
+
+
+def check_complete(sale: Sale) -> None:
+    """Raise store.Unavailable while nobody can be told that they have no order: Redis may have lost orders."""
+    try:
+        config = publishing.standing(sale).config
+    except store.RedisError as error:
+        raise store.Unavailable(str(error)) from error
+    _check_complete(config)
+
+
+def _check_complete(config: dict[str, str]) -> None:
     if not config or (reason := continuity.closed_reason(config)):
         raise store.Unavailable(reason if config else "Redis does not hold the sale")
-    return None
 
 
 def _of_shopper(sale: Sale, user_id: str) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -63,6 +64,13 @@ def _patience(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the tests' own process wait for Redis and SQL as long as a busy machine takes: servers are held to a time."""
     settings.REDIS_CONNECT_TIMEOUT_SECONDS = settings.REDIS_READ_TIMEOUT_SECONDS = 10
     monkeypatch.setattr(closures, "COMPARED_WITHIN_SECONDS", 10)
+
+
+@pytest.fixture(autouse=True)
+def _one_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no period of django-ratelimit end while a test counts: they end at fixed times, however long a test takes."""
+    now = time.time()
+    monkeypatch.setattr("django_ratelimit.core.time", SimpleNamespace(time=lambda: now))
 
 
 @pytest.fixture(scope="session")

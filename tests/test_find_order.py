@@ -391,13 +391,27 @@ def test_without_redis_the_form_is_there_and_finds_nothing(client: Client, bough
     assert (form.status_code, answer.status_code) == (200, 503)
 
 
-@pytest.mark.parametrize(
+DISTRUST = pytest.mark.parametrize(
     "loss", [lambda key: store.client().delete(key), lambda key: store.client().hset(key, "closed", "run why")]
 )
+
+
+@DISTRUST
 def test_no_order_is_said_only_while_redis_is_trusted(client: Client, open_sale: Sale, loss: Callable[[str], object]):
     loss(store.key(open_sale.id, "config"))
 
     assert find(client, ADA, WRONG).status_code == 503
+
+
+@DISTRUST
+def test_a_sale_that_is_closed_does_not_tell_by_mail_who_bought(
+    client: Client, open_sale: Sale, bought: str, mailoutbox: list[EmailMessage], loss: Callable[[str], object]
+):
+    loss(store.key(open_sale.id, "config"))
+
+    assert [ask_for_mail(client, name).status_code for name in (ADA, "eve@example.com")] == [503, 503]
+    assert mails.finish(30)
+    assert mailoutbox == []
 
 
 def test_a_form_from_another_site_finds_nothing(client: Client, bought: str):

@@ -337,7 +337,7 @@ def test_repeats_that_wait_leave_threads_to_others(
     assert press_guard.MOST_WAITING * 2 <= settings.DJANGO_THREADS
 
 
-def test_an_error_is_kept_too_because_something_may_be_done(
+def test_a_press_that_ended_in_an_error_is_neither_repeated_nor_called_done(
     desk: Client, adding_form: tuple[Sale, Form], monkeypatch: pytest.MonkeyPatch
 ):
     def fail(*_: object) -> None:
@@ -348,8 +348,10 @@ def test_an_error_is_kept_too_because_something_may_be_done(
     with monkeypatch.context() as patched:
         patched.setattr("sales.desk.confirmations._back", fail)
         first = send(desk, "", form, units="5")
+    repeat = send(desk, "", form, units="5")
 
-    assert (first.status_code, send(desk, "", form, units="5").status_code) == (500, 500)
+    assert (first.status_code, repeat.status_code) == (500, 503)
+    assert "won&#x27;t do it twice" in repeat.content.decode()
     assert total(sale) == 105
 
 
