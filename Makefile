@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 FIND_PYTHON = for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo "$$name"; exit; fi; done
 
-.PHONY: help run dev test faults bench growth scaling plan load fuzz mutants lint format messages screenshots lock clean
+.PHONY: help run dev check test test-long test-all faults bench growth scaling plan load fuzz mutants lint format messages screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,11 +21,22 @@ run: $(VENV)/.installed  ## set everything up, and open the sale on PORT (8000)
 dev: $(VENV)/.installed  ## as run, with DEBUG and reload on change
 	@DEBUG=on exec $(BIN)/python -m flashsale.local
 
-# Each of the processes has a Redis, a database and web servers of its own.
-test: $(VENV)/.installed-dev lint  ## lint, types and the whole test suite, in JOBS (4) processes
-	@$(BIN)/python -m pytest -m "not alone and not paired" --numprocesses $(or $(JOBS),4) --dist worksteal
-	@$(BIN)/python -m pytest -m paired --numprocesses 2 --dist worksteal
-	@$(BIN)/python -m pytest -m alone
+# Each of the JOBS processes (two a core, if not told) has a Redis, a database and web servers of its own.
+PYTEST = $(BIN)/python -m pytest --numprocesses $(or $(JOBS),auto) --dist worksteal
+
+check: $(VENV)/.installed-dev lint  ## while writing: lint, types, and the tests that need no server and no browser
+	@$(PYTEST) -m pure
+
+test: $(VENV)/.installed-dev  ## every rule, every answer, the pages in a real browser, the race, the crash, the restart
+	@$(PYTEST) -m "not long"
+
+test-long: $(VENV)/.installed-dev  ## what `make test` leaves out: each cut and fault, cluster, sentinels, PostgreSQL, nginx
+	@$(PYTEST) -m long
+
+# All of them, also when one fails; then it fails at the end.
+test-all:  ## lint, test and test-long
+	@failed=; for part in lint test test-long; do $(MAKE) $$part || failed="$$failed $$part"; done; \
+	[ -z "$$failed" ] || { echo "flashsale: failed:$$failed" >&2; exit 1; }
 
 faults: $(VENV)/.installed-dev  ## break everything on purpose, N times (10), from SEED (1), JOBS (1) at a time
 	@$(BIN)/python -m tests.faults $(or $(N),10) $(or $(SEED),1) $(or $(JOBS),1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from flashsale import embedded_redis
 from flashsale.supervisor import Process
 from sales import closures, publishing, store
 from sales.models import Sale
-from tests import browsers
+from tests import browsers, parts
 from tests.faults.databases import prepared_var_dir
 from tests.mail_servers import MailServer
 from tests.redis_servers import Node
@@ -40,8 +41,22 @@ STALE_AFTER_SECONDS = 0.25
 # are for sales that a test makes in another way, a rehearsal for instance.
 SALE_IDS = itertools.count(1000, 100)
 
+# Two for each core: some wait while others work.
+PROCESSES = min(16, 2 * len(os.sched_getaffinity(0)))
+
 MakeSale = Callable[..., Sale]
 OpenPage = Callable[..., Page]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    return PROCESSES
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why tests were skipped, and what would bring them."""
+    skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", [])]
+    for line in parts.told(str(reason[-1]) for reason in skipped):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +69,11 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(autouse=True)
-def _empty_redis(redis_server: RedisServer) -> None:
+def _empty_redis(request: pytest.FixtureRequest) -> None:
+    """Start every test with an empty Redis; but `pure` ones with none, so that they fail if they ask for it."""
+    if request.node.get_closest_marker("pure"):
+        return
+    request.getfixturevalue("redis_server")
     store.client().flushall()
     store.client().set(store.CHECKED_RUN, store.run_id_blocking())
 

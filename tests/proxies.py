@@ -13,10 +13,10 @@ from pathlib import Path
 
 import httpx
 import psutil
-import pytest
 from django.conf import settings
 
 from flashsale.supervisor import die_with_parent
+from tests import parts
 from tests.servers import free_port
 
 SHIPPED = settings.BASE_DIR / "deploy" / "nginx.conf"
@@ -114,9 +114,7 @@ class _Here(httpx.HTTPTransport):
 
 @contextmanager
 def nginx(upstream_ports: list[int], changes: Mapping[str, str] | None = None) -> Iterator[Nginx]:
-    if not NGINX:
-        message = "no nginx on PATH; on Debian: apt install nginx-light"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    parts.need("nginx", NGINX)
     server = Nginx(upstream_ports, changes or {})
     try:
         server.start()

@@ -3,13 +3,12 @@
 An ordinary user may make both where the kernel allows user namespaces (user_namespaces(7)).
 """
 
-import os
 import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
+from tests import parts
 
 # The place is $0, its size $1.
 _MOUNT = 'mount -t tmpfs -o size="$1"k tmpfs "$0" && shift && exec "$@"'
@@ -45,5 +44,4 @@ def need() -> None:
     """Skip a test where no such disk can be made; in CI that fails."""
     command = [*SmallDisk(Path("/mnt"), 4).wrap, "true"]
     if not shutil.which(command[0]) or subprocess.run(command, capture_output=True).returncode:
-        message = "a small disk cannot be mounted: unshare --user --mount fails"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        parts.lack("a small disk cannot be mounted: unshare --user --mount fails")

@@ -20,6 +20,8 @@ from tests.conftest import MakeSale, OpenPage
 from tests.test_browser_time import change
 from tests.test_shopper_pages import codes_of
 
+pytestmark = pytest.mark.long
+
 AXE = {
     "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]},
     "rules": {"target-size": {"enabled": True}},

@@ -26,7 +26,7 @@ from sales.orders import consumer_name, run_once
 from tests.conftest import MakeSale
 from tests.servers import WebServer
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 BUYERS = ["ada", "bob", "eve"]
 ROUNDS = 8

@@ -223,7 +223,7 @@ def test_the_headers_of_the_scripts_tell_the_keys_of_their_calls(open_sale: Sale
         assert calls[name] == [key.replace("ID", str(open_sale.id)) for key in documented], name
 
 
-@pytest.mark.paired
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
 def test_attempts_that_redis_hears_nothing_of_are_counted_when_it_is_back(
     make_sale: MakeSale, redis_server: RedisServer, static_files: None

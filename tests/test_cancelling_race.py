@@ -18,7 +18,7 @@ from tests.conftest import MakeSale
 from tests.servers import WebServer
 
 # How soon they meet depends on what else the machine does.
-pytestmark = [pytest.mark.alone, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 STOCK = 40
 BUYERS = 4

@@ -16,7 +16,7 @@ from tests.faults.load import Client
 from tests.redis_servers import Node, RedisCluster, wait_until
 from tests.shops import Shop, SoldSale, check, shoppers, stop
 
-pytestmark = pytest.mark.paired
+pytestmark = pytest.mark.long
 
 SALES = 10
 FAILS_OVER_WITHIN_SECONDS = 20.0

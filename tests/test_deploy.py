@@ -1,10 +1,8 @@
 """The deploy files: they parse, start what the Procfile starts, and set what the settings need."""
 
 import json
-import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -17,6 +15,7 @@ import yaml
 from django.conf import settings
 
 from flashsale import gunicorn
+from tests import parts
 
 TOP = Path(settings.BASE_DIR)
 DEPLOY = TOP / "deploy"
@@ -256,11 +255,7 @@ def test_every_host_waits_longer_than_the_web_server_takes_to_stop():
 
 
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path):
-    analyze = shutil.which("systemd-analyze")
-    if not analyze:
-        message = "no systemd-analyze on PATH; on Debian: apt install systemd"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    assert analyze
+    analyze = parts.need("systemd-analyze")
     for path in (DEPLOY / "systemd").iterdir():
         text = path.read_text().replace("/opt/flashsale/.venv/bin/gunicorn", sys.executable)
         (tmp_path / path.name).write_text(text.replace("/opt/flashsale/.venv/bin/python", sys.executable))

@@ -225,7 +225,7 @@ def test_a_step_from_another_site_is_refused(open_sale: Sale):
     assert not Sale.objects.get().paused
 
 
-@pytest.mark.alone
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("step", "values", "fields"),
     [

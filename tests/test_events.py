@@ -95,7 +95,7 @@ def test_a_stream_begins_with_the_status(listen: Callable[..., Stream], open_sal
     assert (stream.hear() or {}) | {"serverTime": 0} == asked | {"serverTime": 0, "event": "status"}
 
 
-@pytest.mark.alone
+@pytest.mark.long
 def test_a_change_reaches_every_listener_of_every_worker(listen: Callable[..., Stream], open_sale: Sale):
     streams = [listen(f"/api/sales/{open_sale.slug}/events") for _ in range(10)]
     for stream in streams:
@@ -119,7 +119,7 @@ def test_a_purchase_changes_what_is_left(listen: Callable[..., Stream], open_sal
     assert heard["remainingStock"] == 9
 
 
-@pytest.mark.alone
+@pytest.mark.long
 def test_a_listener_hears_the_start(listen: Callable[..., Stream], make_sale: MakeSale):
     sale = make_sale(starts_in=2)
     stream = listen()
@@ -190,7 +190,7 @@ def test_a_worker_takes_so_many_listeners_and_tells_the_next_to_poll(
         assert third.hear()
 
 
-@pytest.mark.alone
+@pytest.mark.long
 def test_a_server_that_stops_ends_its_streams(
     listen: Callable[..., Stream], open_sale: Sale, redis_server: RedisServer, static_files: None
 ):

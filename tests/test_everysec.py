@@ -4,7 +4,6 @@ It shows that the checks of the fault tests see a loss, and why the stronger set
 """
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,9 @@ import redis
 
 from flashsale import embedded_redis
 from sales import store
+from tests import parts
+
+pytestmark = pytest.mark.long
 
 # While one fsync is under way in the background, everysec puts off write(2) for up to two seconds. It is slow once told
 # to be: a Redis that starts waits for each.
@@ -41,9 +43,7 @@ BEHIND_WITHIN_SECONDS = 30
 @pytest.fixture(scope="module")
 def slow_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a library that slows the fdatasync of the process that it is preloaded into."""
-    if not shutil.which("gcc"):
-        message = "no gcc on PATH; on Debian: apt install gcc libc6-dev"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    parts.need("gcc")
     directory = tmp_path_factory.mktemp("slow")
     (directory / "slow.c").write_text(SLOW_FDATASYNC)
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", "slow.so", "slow.c"], cwd=directory, check=True)

@@ -20,6 +20,8 @@ from sales.orders import consumer_name, run_once, tidy
 from tests.faults.redis_faults import newest_file
 from tests.servers import RedisServer
 
+pytestmark = pytest.mark.long
+
 CUT_BYTES = 4096
 
 

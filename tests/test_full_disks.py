@@ -24,6 +24,8 @@ from tests.small_disks import SmallDisk
 from tests.test_metrics import BUY
 from tests.test_metrics_files import workers
 
+pytestmark = pytest.mark.long
+
 SEEN = mmap_key("seen", "seen_total", ["sale"], ["widget"], "Seen.")
 
 

@@ -8,7 +8,7 @@ from sales.models import Sale
 from tests.fuzz import schema
 from tests.servers import WebServer, free_port
 
-pytestmark = pytest.mark.paired
+pytestmark = pytest.mark.long
 
 
 @pytest.mark.django_db(transaction=True)  # the server, another process, looks at SQL

@@ -1,7 +1,6 @@
 """deploy/grafana: the dashboard and the alerts are well-formed, and ask for what /metrics says."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sales.models import Sale
 from sales.outcomes import OF_ATTEMPTS
+from tests import parts
 from tests.servers import WebServer
 
 
@@ -129,11 +129,7 @@ def test_operations_names_every_metric(told: dict[str, set[str]], project_dir: P
 
 def promtool(*arguments: str | Path, said: bytes = b"", directory: Path | None = None) -> None:
     """Fail with what promtool says, unless it finds nothing wrong."""
-    binary = shutil.which("promtool")
-    if not binary:
-        message = "no promtool on PATH; on Debian: apt install prometheus"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    assert binary
+    binary = parts.need("promtool")
     found = subprocess.run([binary, *arguments], input=said, capture_output=True, cwd=directory)
     assert found.returncode == 0, (found.stdout + found.stderr).decode()
 

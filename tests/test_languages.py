@@ -19,6 +19,7 @@ from django.utils import translation
 from flashsale.places import BASE_DIR
 from sales import formats, languages
 from sales.models import Sale
+from tests import parts
 from tests.conftest import MakeSale
 
 GERMAN = Path("sales/locale/de/LC_MESSAGES")
@@ -132,9 +133,7 @@ def test_a_page_keeps_its_own_numbers_out_of_the_language(
 @pytest.fixture(scope="module")
 def gathered(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     """What pages say now: the sentences gathered anew from a copy of the sources."""
-    if not shutil.which("xgettext"):
-        message = "no xgettext on PATH; on Debian: apt install gettext"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    parts.need("xgettext")
     tmp_path = tmp_path_factory.mktemp("gathered")
     for name in ("flashsale", "sales", "templates"):
         shutil.copytree(BASE_DIR / name, tmp_path / name)

@@ -66,7 +66,7 @@ def test_the_numbers_move_without_a_reload(open_desk: OpenDesk, open_sale: Sale,
         expect(page.locator('[data-tile="backlog"] .live-detail')).to_have_text("all orders are in SQL")
 
 
-@pytest.mark.alone
+@pytest.mark.long
 def test_a_purchase_is_in_the_picture_within_two_seconds(open_desk: OpenDesk, make_sale: MakeSale, http: httpx.Client):
     sale = make_sale(stock=100)
     page = open_desk(live(sale))

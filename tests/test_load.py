@@ -52,7 +52,7 @@ def failed(answers: list[Answer], seller: Books) -> set[str]:
     return {verdict.name for verdict in checks.check(answers, seller) if verdict.held is False}
 
 
-@pytest.mark.paired
+@pytest.mark.long
 def test_small_crowd_finds_every_invariant_kept(project_dir: Path):
     crowd = send_crowd(project_dir, "--users", "30", "--seconds", "10")
 
@@ -67,7 +67,7 @@ def test_small_crowd_finds_every_invariant_kept(project_dir: Path):
     assert Path(output.partition("Report: ")[2].strip()).read_text().startswith("<!DOCTYPE html>")
 
 
-@pytest.mark.paired
+@pytest.mark.long
 def test_crowd_at_a_foreign_host_says_what_it_could_not_check(
     project_dir: Path, server: WebServer, make_sale: MakeSale
 ):
@@ -91,7 +91,7 @@ def test_foreign_host_without_a_sale_is_one_clear_line(project_dir: Path, server
     assert f"{server.url} has no sale: 404" in output.splitlines()[-1]
 
 
-@pytest.mark.paired
+@pytest.mark.long
 def test_ctrl_c_leaves_nothing_behind(project_dir: Path):
     crowd = send_crowd(project_dir, "--users", "10", "--profile", "tail")
     assert crowd.stdout

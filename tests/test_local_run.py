@@ -17,7 +17,7 @@ import pytest
 from tests.faults.databases import prepared_var_dir
 from tests.servers import free_port
 
-pytestmark = pytest.mark.paired
+pytestmark = pytest.mark.long
 
 END_WITHIN_SECONDS = 10
 # Whoever waits goes on as soon as it has come: a machine may be slow.

@@ -49,7 +49,7 @@ def thousand_sales(transactional_db: None) -> list[Sale]:
     return list(Sale.objects.order_by("id"))
 
 
-@pytest.mark.alone
+@pytest.mark.long
 def test_each_of_fifty_open_sales_among_a_thousand_is_right(
     server: WebServer, thousand_sales: list[Sale], seen: Callable[[], None]
 ):

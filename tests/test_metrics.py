@@ -224,7 +224,7 @@ def test_nothing_that_was_asked_for_is_told(server: WebServer, open_sale: Sale):
     assert all(re.match(r"/|other$", route) for route in routes)
 
 
-@pytest.mark.alone
+@pytest.mark.long
 def test_while_redis_is_away_what_is_known_is_told(own_server: WebServer, redis_server: RedisServer, open_sale: Sale):
     with ExitStack() as stack:
         for pid, client in clients_of_both(own_server, stack).items():

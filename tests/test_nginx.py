@@ -22,6 +22,8 @@ from tests.proxies import NAME, Nginx, nginx
 from tests.servers import ICON, WebServer, free_port
 from tests.test_cors import TO_NOBODY, to, told
 
+pytestmark = pytest.mark.long
+
 # Two proxies' worth of networks: nginx itself, and nothing that a client could be.
 BEHIND_NGINX = {"ALLOWED_HOSTS": NAME + ",127.0.0.1", "TRUSTED_PROXIES": "127.0.0.1/32", "HTTPS": "on"}
 
@@ -591,7 +593,7 @@ def test_without_a_server_each_hears_what_to_do(proxy: Nginx):
     assert "Load this page again" in page.text
 
 
-@pytest.mark.alone
+@pytest.mark.long
 def test_a_crowd_of_one_address_polls_through_nginx(proxy: Nginx, make_sale: MakeSale, seen: Callable[[], None]):
     make_sale()
     seen()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import parts
 from tests.faults import programs
 from tests.faults.databases import new_postgresql
 from tests.postgresql import MISSING, find_binaries
@@ -14,11 +15,10 @@ from tests.redis_servers import Node, wait_until
 from tests.servers import free_port
 from tests.shops import Shop, SoldSale, check
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.long
 
 STOCK = 1_500
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
-NO_NGINX = "nginx is not installed; on Debian: apt install nginx-light"
 # nginx tries the other node where it could not connect; what a node has got and not answered it must not repeat.
 CONFIGURATION = """
 daemon off; master_process off; pid {directory}/nginx.pid; error_log {directory}/nginx.log; worker_rlimit_nofile 2048;
@@ -42,7 +42,7 @@ http {{
 @pytest.fixture
 def shop(redis_node: Node) -> Iterator[Shop]:
     if not find_binaries():
-        programs.skip_or_fail(MISSING)
+        parts.lack(MISSING)
     with Shop(f"redis://127.0.0.1:{redis_node.port}/0", stock=STOCK, web_servers=2, database=new_postgresql()) as shop:
         yield shop
 
@@ -50,8 +50,7 @@ def shop(redis_node: Node) -> Iterator[Shop]:
 @pytest.fixture
 def balancer(shop: Shop) -> int:
     """The port of an nginx in front of all nodes."""
-    if not Path(NGINX).exists():
-        programs.skip_or_fail(NO_NGINX)
+    parts.need("nginx", NGINX if Path(NGINX).exists() else None)
     port, file = free_port(), shop.var_dir / "nginx.conf"
     servers = " ".join(f"server 127.0.0.1:{node} max_fails=1 fail_timeout=1s;" for node in shop.ports)
     file.write_text(CONFIGURATION.format(directory=shop.var_dir, port=port, servers=servers))

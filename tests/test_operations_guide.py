@@ -1,10 +1,8 @@
 """docs/operations.md: what it quotes is what users and operators read, and what it tells to type works."""
 
 import ast
-import os
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 
 from flashsale.redis_address import parse_redis_address
+from tests import parts
 from tests.test_deploy import read_dockerfile, read_unit
 
 TOP = Path(settings.BASE_DIR)
@@ -109,11 +108,7 @@ def test_a_command_on_debian_has_what_the_units_have():
 
 
 def help_of(program: str) -> str:
-    found = shutil.which(program)
-    if not found:
-        message = f"no {program} on PATH; on Debian: apt install systemd"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    assert found
+    found = parts.need(program)
     return subprocess.run([found, "--help"], capture_output=True, text=True, check=True).stdout
 
 

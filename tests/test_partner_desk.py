@@ -113,7 +113,7 @@ def test_a_new_key_is_asked_for_first_and_noted(verified_sale: Sale):
     assert publishing.standing(verified_sale).config["key_number"] == "2"
 
 
-@pytest.mark.alone
+@pytest.mark.long
 def test_a_new_key_voids_the_old_one_within_a_second_on_every_worker(verified_sale: Sale, server: WebServer):
     path = f"/api/sales/{verified_sale.slug}/user/{ADA}"
     old = tokens.vouch(ADA, verified_sale.id, 1, seconds=600)

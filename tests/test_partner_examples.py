@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from django.urls import reverse
 
 from sales import store, tokens
 from sales.models import Sale
+from tests import parts
 from tests.conftest import MakeSale
 
 PROGRAMS = {"python": [sys.executable, "-c"], "sh": ["sh", "-euc"]}
@@ -26,9 +26,9 @@ def page(project_dir: Path) -> str:
 
 def run(page: str, language: str, sale: Sale, key: str, http: httpx.Client) -> subprocess.CompletedProcess[str]:
     """Run the page's example in that language, as a partner's server would."""
-    if missing := [name for name in ("curl", "openssl") if language == "sh" and not shutil.which(name)]:
-        message = f"{' and '.join(missing)} not on PATH; on Debian: apt install curl openssl"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    if language == "sh":
+        parts.need("curl")
+        parts.need("openssl")
     (example,) = re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     given = {"SHOP": str(http.base_url).rstrip("/"), "SALE": sale.slug, "SALE_KEY": key}
     environment = {"PATH": os.environ["PATH"], **given}

@@ -12,9 +12,11 @@ import pytest
 from django.conf import settings
 
 from sales import purchases, store
-from tests.faults.programs import skip_or_fail
+from tests import parts
 from tests.postgresql import MISSING, PostgresServer, find_binaries
 from tests.servers import RedisServer
+
+pytestmark = pytest.mark.long
 
 # The tests of what the kind of database decides: locks, constraints, bulk writes, time zones and aggregation.
 FILES = [
@@ -32,7 +34,7 @@ NOT_AGAIN = "not memory_of_a_page and not hundred_thousand and not long_sale_tak
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[PostgresServer]:
     if not find_binaries():
-        skip_or_fail(MISSING)
+        parts.lack(MISSING)
     server = PostgresServer(is_durable=False)
     try:
         server.start()

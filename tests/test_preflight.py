@@ -22,6 +22,7 @@ from sales import preflight, purchases, redis_checks, store
 from sales.findings import Finding, worst
 from sales.models import Sale
 from sales.orders import consumer_name, run_once
+from tests import parts
 from tests.conftest import MakeSale
 from tests.faults.programs import faketime_library, shifted_clock
 from tests.servers import RedisServer, database_url, free_port
@@ -178,9 +179,7 @@ def test_a_redis_that_does_not_tell_its_settings(upcoming_sale: Sale, forbid: Ca
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("shift", "verdict"), [("+90s", "failure"), ("-5s", "warning")])
 def test_clocks_that_differ(upcoming_sale: Sale, shift: str, verdict: str):
-    if not faketime_library():
-        message = "no libfaketime; on Debian: apt install faketime"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    parts.need("faketime", faketime_library())
 
     found = verdicts_of(upcoming_sale, **shifted_clock(FAKETIME=shift))["clock"]
 

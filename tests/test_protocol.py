@@ -205,7 +205,7 @@ async def test_what_waits_behind_a_client_who_left_is_not_run(caplog: pytest.Log
     assert caplog.records == []
 
 
-@pytest.mark.alone
+@pytest.mark.long
 async def test_an_idle_connection_is_closed_so_long_after_its_last_request():
     config = uvicorn.Config(_hello, http=LaneProtocol, lifespan="off", log_level="warning", timeout_keep_alive=1)
     server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))

@@ -13,7 +13,7 @@ from sales.models import Sale
 from tests import openapi
 from tests.servers import LossyProxy, RedisServer, WebServer, free_port
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.long
 
 ANSWERED_WITHIN_SECONDS = 1.5
 

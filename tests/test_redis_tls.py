@@ -17,7 +17,7 @@ from tests.servers import free_port
 from tests.shops import Shop
 from tests.tls import Certificate, Door
 
-pytestmark = pytest.mark.paired
+pytestmark = pytest.mark.long
 
 SENTINEL_LOGIN = {"sentinel_username": "watcher", "sentinel_password": "s3same?"}
 # Whether both ways to Redis find it.

@@ -164,7 +164,7 @@ async def shoppers(port: int) -> AsyncIterator[Log]:
         log.is_over = True
 
 
-@pytest.mark.alone
+@pytest.mark.long
 async def test_a_reload_loses_no_request(own_server: WebServer, make_sale: MakeSale, seen: Callable[[], None]):
     sale = make_sale(1_000_000)
     seen()
@@ -181,7 +181,7 @@ async def test_a_reload_loses_no_request(own_server: WebServer, make_sale: MakeS
     assert log.answers["purchased"] == store.client().hlen(store.key(sale.id, "purchases")) > 500
 
 
-@pytest.mark.paired
+@pytest.mark.long
 async def test_a_restart_loses_no_request_where_systemd_holds_the_port(
     static_files: None, redis_server: object, transactional_db: None, make_sale: MakeSale
 ):
@@ -202,7 +202,7 @@ async def test_a_restart_loses_no_request_where_systemd_holds_the_port(
     assert set(log.answers) == {"purchased", "status"}
 
 
-@pytest.mark.paired
+@pytest.mark.long
 def test_old_workers_serve_until_the_new_ones_do(own_server: WebServer):
     old = workers_of(own_server)
 

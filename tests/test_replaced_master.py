@@ -11,7 +11,7 @@ from tests.faults.load import Client
 from tests.redis_servers import Node, wait_until
 from tests.shops import Shop, SoldSale
 
-pytestmark = pytest.mark.paired
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from tests.redis_servers import WatchedMaster, wait_until
 from tests.shops import Shop, SoldSale, check, shoppers, stop
 
-pytestmark = pytest.mark.paired
+pytestmark = pytest.mark.long
 
 FAILS_OVER_WITHIN_SECONDS = 30.0
 

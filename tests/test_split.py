@@ -15,7 +15,7 @@ from tests.redis_servers import Node, wait_until
 from tests.servers import free_port
 from tests.shops import Shop, SoldSale
 
-pytestmark = pytest.mark.paired
+pytestmark = pytest.mark.long
 
 SLUG = "sale-0"
 STOCK = 5

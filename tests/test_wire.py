@@ -23,7 +23,7 @@ SEED = 1
 CASES = 1_500
 
 
-@pytest.mark.paired
+@pytest.mark.long
 def test_what_clients_do_not_send_is_refused_and_sells_nothing():
     with Stage(Plan(), 1_000_000, random.Random(SEED)) as stage:
         report = asyncio.run(wire.run(stage, CASES, SEED))

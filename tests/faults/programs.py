@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from flashsale.supervisor import die_with_parent
+from tests import parts
 from tests.postgresql import MISSING, find_binaries
 
-ROOT_ALONE = "only root may mount a small disk"
 PROJECT_DIR = Path(__file__).resolve().parents[2]
 
 
@@ -90,9 +88,9 @@ def what_lacks(*, needs_postgresql: bool, needs_faketime: bool, needs_mount: boo
     if needs_postgresql and not find_binaries():
         return MISSING
     if needs_faketime and not faketime_library():
-        return "no libfaketime: apt install faketime"
+        return "no libfaketime; on Debian: apt install faketime"
     if needs_mount and os.geteuid() != 0:
-        return ROOT_ALONE
+        return parts.ROOT_ALONE
     if needs_mount and not _may_mount():
         return "this root may not mount a small disk"
     return ""
@@ -105,10 +103,3 @@ def _may_mount() -> bool:
             return False
         subprocess.run(["umount", directory], check=True)
         return True
-
-
-def skip_or_fail(reason: str) -> None:
-    """Skip a test whose real part is missing; fail it in CI, unless it needs rights that CI does not have."""
-    if os.environ.get("CI") and reason != ROOT_ALONE:
-        pytest.fail(f"{reason} (in CI nothing is skipped)")
-    pytest.skip(reason)

@@ -10,7 +10,7 @@ from tests.faults.programs import PROJECT_DIR
 from tests.faults.rounds import play
 from tests.faults.table import FAULTS
 
-pytestmark = pytest.mark.paired
+pytestmark = pytest.mark.long
 
 
 class Bug(NamedTuple):

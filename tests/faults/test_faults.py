@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.faults.programs import skip_or_fail
+from tests import parts
 from tests.faults.rounds import play
 from tests.faults.table import FAULTS
 
-pytestmark = pytest.mark.paired
+pytestmark = pytest.mark.long
 
 NUMBER = 1
 
@@ -15,6 +15,6 @@ NUMBER = 1
 def test_nothing_acknowledged_is_lost_and_nothing_sold_twice_after(name: str):
     fault = FAULTS[name]
     if reason := fault.plan.lacks():
-        skip_or_fail(reason)
+        parts.lack(reason)
 
     play(name, fault, NUMBER)
