@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 FIND_PYTHON = for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo "$$name"; exit; fi; done
 
-.PHONY: help run dev check test test-long test-all faults bench growth scaling plan load fuzz mutants lint format messages screenshots lock clean
+.PHONY: help run dev check test test-long test-all coverage faults bench growth scaling plan load fuzz mutants lint format messages screenshots lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,15 @@ test-long: $(VENV)/.installed-dev  ## what `make test` leaves out: each cut and 
 test-all:  ## lint, test and test-long
 	@failed=; for part in lint test test-long; do $(MAKE) $$part || failed="$$failed $$part"; done; \
 	[ -z "$$failed" ] || { echo "flashsale: failed:$$failed" >&2; exit 1; }
+
+# Apart from pytest's own processes, servers and commands import it by PYTHONPATH.
+coverage: export PYTHONPATH := $(CURDIR)
+coverage: export COVERAGE_FILE := $(CURDIR)/.coverage/data
+coverage: $(VENV)/.installed-dev  ## which lines and branches of Python `make test` does not reach
+	@rm -rf .coverage && mkdir .coverage
+	@$(BIN)/python -m coverage run -m pytest --numprocesses $(or $(JOBS),auto) --dist worksteal -m "not long"
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report
 
 faults: $(VENV)/.installed-dev  ## break everything on purpose, N times (10), from SEED (1), JOBS (1) at a time
 	@$(BIN)/python -m tests.faults $(or $(N),10) $(or $(SEED),1) $(or $(JOBS),1)
@@ -93,7 +102,7 @@ lock: $(VENV)/.installed-dev  ## pin the packages of pyproject.toml anew
 		--constraint requirements-dev.txt -o requirements-plots.txt
 
 clean:  ## remove the virtual environment and caches; var/ with its data stays
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.made:
 	@python=$$($(FIND_PYTHON)); \
