@@ -1,4 +1,4 @@
-"""A plugin of coverage.py: web workers keep what they have counted, too. uvicorn ends them by the signal it was sent."""
+"""A plugin of coverage.py: web workers keep what they counted, too. uvicorn ends them by the signal they were sent."""
 
 import signal
 from typing import Any
