@@ -1,7 +1,9 @@
 """An application whose lane has views that fail or take their time; test_lane.py serves it."""
 
 import asyncio
+import gc
 import logging
+import sys
 from typing import Any
 
 import orjson
@@ -35,6 +37,11 @@ async def quote(request: HttpRequest, text: str) -> HttpResponse:
 async def slow(request: HttpRequest) -> HttpResponse:
     await asyncio.sleep(1)
     return endpoints.answer(200, {"status": "done"})
+
+
+@endpoints.endpoint("GET")
+async def interpreter(request: HttpRequest) -> HttpResponse:
+    return endpoints.answer(200, {"switchSeconds": sys.getswitchinterval(), "collectAfter": gc.get_threshold()[0]})
 
 
 @endpoints.endpoint("GET", refuse=refusals.refusal)
@@ -77,6 +84,7 @@ application = Lane(
         path("crash", crash),
         path("quote/<any:text>", quote),
         path("slow", slow),
+        path("interpreter", interpreter),
         path("broken-page", broken_page),
         path("broken-refusal", broken_refusal),
         path("non-atomic/<slug:slug>", non_atomic),

@@ -184,3 +184,10 @@ def test_what_is_not_on_the_lane_is_djangos(server: WebServer, db: None):
 
     assert response.status_code == 404
     assert response.headers["x-frame-options"] == "DENY"
+
+
+def test_busy_threads_give_way_to_the_lane_early(broken_server: WebServer):
+    set_in_worker = httpx.get(f"{broken_server.url}/interpreter", timeout=30).json()
+
+    assert set_in_worker["switchSeconds"] < 0.001
+    assert set_in_worker["collectAfter"] == 50_000
