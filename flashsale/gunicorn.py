@@ -41,7 +41,7 @@ _READ_ONCE = "templates/**/*.html", "sales/lua/*.lua", "sales/locale/**/*.mo"
 reload_extra_files = [str(path) for name in _READ_ONCE for path in BASE_DIR.glob(name)]
 # Prometheus's client asks for it when a worker imports it.
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-# A thread of Django's that computes gives Python's lock to the lane after this long, not after 5 ms: with all threads at
+# A thread of Django that computes gives Python's lock to the lane after this long, not after 5 ms: with all threads at
 # work, the lane would wait for several of them.
 SWITCH_SECONDS = 0.0005
 # By default it is in the home directory, where a second instance takes it from the first.

@@ -21,6 +21,7 @@ from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.management.commands import flush
 from django.db import connection
 from django.db.models import Model
+from django.test.utils import setup_databases, teardown_databases
 from django.utils import timezone, translation
 from playwright.sync_api import Browser, Page
 from pytest_django import DjangoDbBlocker, Settings
@@ -114,11 +115,20 @@ def django_db_modify_db_settings(django_db_keepdb: bool) -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Put back what migrations ship, row by row, when a test has emptied the database: what runs after it in the same
-    process is not fixed. Django finds out anew what there is to put back, at the price of a small test."""
+def django_db_setup(
+    django_test_environment: None,
+    django_db_blocker: DjangoDbBlocker,
+    django_db_keepdb: bool,
+    django_db_modify_db_settings: None,
+) -> Iterator[None]:
+    """Set the database up, also where only a web server reads it: pytest-django's own fixture looks for tests that do.
+
+    When a test has emptied the database, what migrations ship is put back, row by row: what runs after it in the same
+    process is not fixed. Django finds out anew what there is to put back, at the price of a small test.
+    """
     models: list[type[Model]] = [ContentType, Permission, Group, Group.permissions.through]
     with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False, keepdb=django_db_keepdb)
         shipped = [(model, list(model._base_manager.all())) for model in models]
 
     def put_back(*_: object) -> None:
@@ -127,6 +137,9 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 
     with patch.object(flush, "emit_post_migrate_signal", put_back):
         yield
+    if not django_db_keepdb:
+        with django_db_blocker.unblock():
+            teardown_databases(made, verbosity=0)
 
 
 @pytest.fixture(scope="session")
