@@ -96,9 +96,14 @@ clean:  ## remove the virtual environment and caches; var/ with its data stays
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.made:
-	@python=$$($(FIND_PYTHON)); \
-	if [ -z "$$python" ]; then echo "flashsale: Python 3.11 or later is needed; found: $$(python3 --version 2>&1)" >&2; exit 1; fi; \
-	"$$python" -m venv $(VENV) || { echo "flashsale: cannot make $(VENV); on Debian: apt install python3-venv" >&2; exit 1; }
+	@fail() { echo "flashsale: $$1" >&2; exit 1; }; \
+	python=$$($(FIND_PYTHON)); \
+	[ -n "$$python" ] || fail "Python 3.11 or later is needed; found: $$(python3 --version 2>&1)"; \
+	"$$python" -c 'import ensurepip, venv' 2>/dev/null || fail "Python's venv is missing; on Debian: apt install $${python##*/}-venv"; \
+	case "$(VENV):$$PWD" in /*) ;; *:*:*) fail "Python cannot work under a path with a colon. Rename or move $$PWD."; esac; \
+	why=$$(mkdir -p $(VENV) 2>&1 && touch $(VENV) 2>&1) || \
+		fail "cannot make $(VENV) in $$PWD ($${why##*: }). Make that folder writable, or clone into one of yours."; \
+	"$$python" -m venv $(VENV) || fail "cannot make $(VENV); the lines above say why."
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.made requirements.txt
