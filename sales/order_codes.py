@@ -15,7 +15,6 @@ EXAMPLE = "K7QX-2M9P"
 # Of what is typed: with blanks, dashes and some stray signs. More is not looked at.
 LONGEST_TYPED = 40
 
-_SALT = "sales.order_codes"
 _CHARACTERS = 8
 # Five bits of each byte.
 _WRITTEN = ALPHABET.encode() * 8
@@ -26,7 +25,7 @@ _CODE = re.compile(f"[{ALPHABET}]{{{_CHARACTERS}}}")
 
 def make(sale_id: int, order_id: str, secret: str = "") -> str:
     """Return the code of an order. It is made from the secret key, so that nobody computes another's."""
-    bits = keyed_hashes.digest(_SALT, f"{sale_id}.{order_id}", _CHARACTERS, secret)
+    bits = keyed_hashes.of_order(f"{sale_id}.{order_id}", secret)[:_CHARACTERS]
     code = bits.translate(_WRITTEN).decode()
     return f"{code[:4]}-{code[4:]}"
 

@@ -11,8 +11,6 @@ from sales.models import Order, Sale
 from sales.order_ids import position
 from sales.purchases import purchased_ms
 
-SIGNATURE_BYTES = 16
-
 # A shopper; when the order was cancelled, if it was; and its code, "" before it is in SQL.
 Found = tuple[str, datetime | None, str]
 
@@ -139,4 +137,4 @@ def _in_stream(sale_id: int, order_id: str) -> Found | None:
 
 def _signature(named: str, secret: str = "") -> str:
     """Return 128 bits that only a holder of the secret can make; without one, of the secret key."""
-    return keyed_hashes.digest("sales.receipts", named, SIGNATURE_BYTES, secret).hex()
+    return keyed_hashes.of_order(named, secret).hex()

@@ -19,6 +19,7 @@ from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.management.commands import flush
+from django.db import connection
 from django.db.models import Model
 from django.utils import timezone, translation
 from playwright.sync_api import Browser, Page
@@ -98,6 +99,18 @@ def static_files() -> None:
     shutil.copytree(prepared_var_dir() / "static", settings.STATIC_ROOT, dirs_exist_ok=True)
     storage: Any = staticfiles_storage
     storage.hashed_files, storage.manifest_hash = storage.load_manifest()  # it may have looked before
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb() -> bool:
+    return connection.vendor == "sqlite"
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_keepdb: bool) -> None:
+    """Begin with the database that one of the run's processes has migrated."""
+    if django_db_keepdb:
+        shutil.copy(prepared_var_dir() / "db.sqlite3", connection.settings_dict["TEST"]["NAME"])
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,14 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 
 from tests import prepared
+
+# Hundreds of processes import the project: where bytecode is not kept, each would compile it.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 prepared.place()
 

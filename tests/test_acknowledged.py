@@ -444,6 +444,7 @@ def test_the_writer_asks_for_what_it_wrote_after_a_change_of_run(open_sale: Sale
     assert asyncio.run(purchases.find(open_sale.id, "ada")) == bought["ada"]
 
 
+@pytest.mark.pure
 def test_a_writer_remembers_the_newest_orders_alone(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(written, "MOST_ORDERS", 4)
     monkeypatch.setattr(written, "LARGEST_PAGE", 2)

@@ -194,6 +194,7 @@ def test_an_end_that_is_over_is_refused(operator: Client):
     assert not Sale.objects.exists()
 
 
+@pytest.mark.pure
 def test_what_is_missing_is_asked_for(operator: Client):
     page = operator.post(f"{LIST}add/", form(name="", total_stock="", ends_at="")).content.decode()
 
@@ -291,6 +292,7 @@ def test_a_cancelled_order_frees_the_total_and_keeps_the_price_that_its_receipt_
     assert Sale.objects.get().price_text() == "49.00 EUR"
 
 
+@pytest.mark.pure
 def test_an_end_before_the_start_is_refused(operator: Client):
     page = operator.post(f"{LIST}add/", form(ends_at="2020-01-01T10:00")).content.decode()
 
@@ -417,10 +419,12 @@ def test_a_limited_log_in_says_when_to_try_again(db: None):
     assert "Too many attempts to sign in" in response.content.decode()
 
 
+@pytest.mark.pure
 def test_the_log_in_page_itself_is_not_limited(db: None):
     assert {Client().get("/admin/login/").status_code for _ in range(30)} == {200}
 
 
+@pytest.mark.pure
 def test_nobody_signs_in_while_attempts_cannot_be_counted(db: None, settings: Settings):
     settings.CACHES = {
         "default": {**settings.CACHES["default"], "LOCATION": f"redis://127.0.0.1:{free_port()}/0"},

@@ -85,6 +85,7 @@ def rows(client: Client, sale: Sale, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
+@pytest.mark.pure
 def test_what_a_sale_came_to(sold_out: Sale):
     found = analytics.measures(sold_out)
 
@@ -93,6 +94,7 @@ def test_what_a_sale_came_to(sold_out: Sale):
     assert (found.busiest_second, found.busiest_attempts) == (START_SECOND + 12, 6)
 
 
+@pytest.mark.pure
 def test_a_cancelled_order_is_not_sold_but_had_its_part_in_selling_out(sold_out: Sale):
     sold_out.orders.filter(user_id="shopper-4").update(cancelled_at=START + timedelta(minutes=5))
 
@@ -102,6 +104,7 @@ def test_a_cancelled_order_is_not_sold_but_had_its_part_in_selling_out(sold_out:
     assert analytics.early(sold_out).within[30] == 3
 
 
+@pytest.mark.pure
 def test_how_early_the_buyers_came(sold_out: Sale):
     found = analytics.early(sold_out)
 
@@ -109,6 +112,7 @@ def test_how_early_the_buyers_came(sold_out: Sale):
     assert found.after == {0.1: 0.5, 0.5: 0.9, 0.9: 12, 1: 12}
 
 
+@pytest.mark.pure
 def test_the_timeline_has_every_second_and_all_of_the_attempts(sold_out: Sale):
     found = analytics.timeline(sold_out, analytics.measures(sold_out).sold_out_at)
 
@@ -119,6 +123,7 @@ def test_the_timeline_has_every_second_and_all_of_the_attempts(sold_out: Sale):
     assert found.step == 1
 
 
+@pytest.mark.pure
 def test_a_sale_that_is_not_sold_out_says_so(viewer: Client):
     sale = past_sale(stock=5)
     sell(sale, 1, 2)
@@ -131,6 +136,7 @@ def test_a_sale_that_is_not_sold_out_says_so(viewer: Client):
     assert "Nobody has attempted to buy yet, or it was before attempts were counted." in page
 
 
+@pytest.mark.pure
 def test_a_sale_in_which_nothing_happened_has_a_page(viewer: Client):
     sale = past_sale()
 
@@ -139,6 +145,7 @@ def test_a_sale_in_which_nothing_happened_has_a_page(viewer: Client):
     assert rows(viewer, sale, "seconds.csv") == []
 
 
+@pytest.mark.pure
 def test_of_a_long_sale_each_point_stands_for_several_seconds():
     sale = past_sale()
     for minutes in range(0, 60):
@@ -153,6 +160,7 @@ def test_of_a_long_sale_each_point_stands_for_several_seconds():
     assert max(value or 0 for value in columns["sold_out"]) == 1.0
 
 
+@pytest.mark.pure
 def test_what_comes_long_after_the_last_unit_does_not_squeeze_the_picture(sold_out: Sale):
     attempt(sold_out, 3000, sold_out=1)
     attempt(sold_out, -3000, not_started=1)
@@ -163,6 +171,7 @@ def test_what_comes_long_after_the_last_unit_does_not_squeeze_the_picture(sold_o
     assert found.outcomes.total() == 13
 
 
+@pytest.mark.pure
 def test_it_is_compared_with_the_sales_before_it(sold_out: Sale):
     for number in range(1, 13):
         past_sale(f"earlier-{number}", days_ago=number)
@@ -185,6 +194,7 @@ def test_all_of_it_is_there_after_redis_is_emptied(viewer: Client, sold_out: Sal
     assert (found["attempts"], found["aboutShoppers"], found["secondsToSellOut"]) == (11, 8, 12.0)
 
 
+@pytest.mark.pure
 def test_the_json_has_all_of_it(viewer: Client, sold_out: Sale):
     past_sale("earlier", days_ago=1)
 
@@ -205,6 +215,7 @@ def test_the_json_has_all_of_it(viewer: Client, sold_out: Sale):
     assert [other["slug"] for other in found["earlierSales"]] == ["earlier"]
 
 
+@pytest.mark.pure
 def test_the_seconds_are_rows_of_a_file(viewer: Client, sold_out: Sale):
     found = rows(viewer, sold_out, "seconds.csv")
 
@@ -217,6 +228,7 @@ def test_the_seconds_are_rows_of_a_file(viewer: Client, sold_out: Sale):
     assert (found[-1]["purchased"], found[-1]["sold_out"], found[-1]["remaining_stock"]) == ("1", "5", "0")
 
 
+@pytest.mark.pure
 def test_the_sales_are_rows_of_a_file_that_no_spreadsheet_runs(viewer: Client, sold_out: Sale):
     past_sale("earlier", days_ago=1, name="=HYPERLINK(1)")
 
@@ -227,6 +239,7 @@ def test_the_sales_are_rows_of_a_file_that_no_spreadsheet_runs(viewer: Client, s
     assert found[1]["productName"] == "'=HYPERLINK(1)"
 
 
+@pytest.mark.pure
 def test_files_for_excel_have_local_times_and_numbers(viewer: Client, sold_out: Sale, settings: Settings):
     settings.TIME_ZONE = "Europe/Berlin"
 
@@ -246,10 +259,12 @@ def test_files_for_excel_have_local_times_and_numbers(viewer: Client, sold_out: 
     assert [row["p50_ms"] for row in seconds if "." in row["p50_ms"]] == []
 
 
+@pytest.mark.pure
 def test_there_is_no_other_file(viewer: Client, sold_out: Sale):
     assert file(viewer, sold_out, "passwords.csv").status_code == 404
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(None, "–"), (0.04, "0.0 s"), (59.94, "59.9 s"), (61, "1 min 1 s"), (93784, "1 d 2 h 3 min 4 s")],
@@ -282,6 +297,7 @@ def test_a_long_sale_takes_no_more_memory_than_a_short_one():
     assert peak() - short < LARGEST_GROWTH_BYTES
 
 
+@pytest.mark.pure
 def test_counts_of_one_second_are_read_together_across_pages(sold_out: Sale, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(attempt_counts, "PAGE", 1)
 

@@ -480,6 +480,7 @@ def test_pages_ask_rarely_when_nothing_can_change(
     assert poll_after_ms[0] <= http.get("/api/sale/status").json()["pollAfterMs"] <= poll_after_ms[1]
 
 
+@pytest.mark.pure
 def test_the_documented_codes_are_those_that_there_are(project_dir: Path):
     table = (project_dir / "docs" / "api.md").read_text().partition("| code |")[2].partition("\n\n")[0]
     documented = {

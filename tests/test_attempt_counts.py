@@ -55,6 +55,7 @@ def test_counts_become_rows_and_leave_redis(open_sale: Sale):
     assert (row.outcomes, row.latencies[3], row.remaining_stock) == ({"purchased": 2, "sold_out": 3}, 5, 7)
 
 
+@pytest.mark.pure
 def test_no_sale_at_all(db: None):
     assert attempt_counts.store_counts() == 0
 

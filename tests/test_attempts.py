@@ -276,6 +276,7 @@ def test_a_server_that_ends_tells_its_last_second_and_takes_its_leave(make_sale:
     assert names.isdisjoint(store.client().hgetall(store.WORKERS))
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("share", [0.5, 0.95, 0.99, 1])
 @pytest.mark.parametrize("scale", [0.2, 3, 40, 400])
 def test_percentiles_are_those_of_the_sorted_list_to_a_buckets_width(share: float, scale: float):
@@ -293,6 +294,7 @@ def test_percentiles_are_those_of_the_sorted_list_to_a_buckets_width(share: floa
     assert low <= found <= high
 
 
+@pytest.mark.pure
 def test_each_time_is_counted_in_the_bucket_of_its_own():
     for place, bound in enumerate(histogram.BOUNDS_MS):
         for time_ms in (bound * 0.99, bound * 1.01):
@@ -301,10 +303,12 @@ def test_each_time_is_counted_in_the_bucket_of_its_own():
             assert counted.index(1) == (place if time_ms < bound else place + 1)
 
 
+@pytest.mark.pure
 def test_nothing_has_no_percentile():
     assert histogram.percentile_ms(histogram.merged(()), 0.99) is None
 
 
+@pytest.mark.pure
 def test_what_took_longer_than_all_bounds_is_told_as_the_last():
     counted = [0] * histogram.BUCKETS
     histogram.add(counted, [-5.0], 0.0)

@@ -157,6 +157,7 @@ def test_an_entry_in_quarantine_is_named(sold_sale: Sale):
     assert audit(sold_sale).drift == {"entries_in_quarantine": ["5-1"]}
 
 
+@pytest.mark.pure
 def test_every_kind_of_drift_has_advice():
     source = Path(audit_module.__file__).read_text()
     kinds = set(re.findall(r'drift\["(\w+)"\]|example\("(\w+)"', source))

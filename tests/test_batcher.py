@@ -10,6 +10,8 @@ import pytest
 from sales import store
 from sales.batcher import Batcher
 
+pytestmark = pytest.mark.pure
+
 
 class SlowCall:
     """A call that waits until it is let go, and remembers what it was given."""

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from sales import codes
 
+pytestmark = pytest.mark.pure
+
 
 @pytest.mark.parametrize(
     "typed",

@@ -73,12 +73,14 @@ def signed_in(db: None, static_files: None) -> Client:
     return client
 
 
+@pytest.mark.pure
 def test_the_walk_sees_every_kind_of_address():
     assert len(DJANGOS) > 40
     assert {"orders/find/", "receipts/x/", "admin/login/", "admin/logout/"} <= set(DJANGOS)
     assert not [address for address in DJANGOS if set(address) & set("<>()\\^$")]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("address", sorted(set(DJANGOS) - WITHOUT_TOKEN))
 def test_a_form_without_our_token_is_refused(signed_in: Client, address: str):
     pattern = DJANGOS[address]
@@ -91,6 +93,7 @@ def test_a_form_without_our_token_is_refused(signed_in: Client, address: str):
     assert "The form was too old, or cookies are blocked" in from_nowhere.content.decode()
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("address", sorted(WITHOUT_TOKEN))
 def test_what_asks_for_no_token_is_refused_to_other_sites(signed_in: Client, address: str):
     responses = [
@@ -103,6 +106,7 @@ def test_what_asks_for_no_token_is_refused_to_other_sites(signed_in: Client, add
     assert [len(response.cookies) for response in responses] == [0] * 3
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("address", sorted(WITHOUT_TOKEN))
 def test_who_does_not_say_where_from_gets_only_to_what_takes_no_cookie(signed_in: Client, address: str):
     response = signed_in.post(f"/{address}", {}, content_type="application/json")

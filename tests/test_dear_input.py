@@ -163,6 +163,7 @@ JSON_BODIES = [
 ]
 
 
+@pytest.mark.pure
 async def test_no_json_is_dear(make_caller: MakeCaller):
     requests = [post("/api/sale/purchase", "application/json", body) for body in JSON_BODIES]
 
@@ -175,6 +176,7 @@ FORM = "application/x-www-form-urlencoded"
 FORMS = [b"a&" * 4_000, b"userId=&" * 1_000, b"userId=" + b"%41" * 2_600, b"userId=" + b"+" * 8_000, b"&" * 8_000, b""]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("identity", ["open", "verified"])
 async def test_no_form_is_dear(make_caller: MakeCaller, identity: str):
     forms = [post("/", FORM, form) for form in [*FORMS, b"userId=ada", b"userId=" + b'"' * 3_000]]
@@ -210,6 +212,7 @@ async def test_a_packet_as_large_as_can_be_is_not_read_to_its_end(make_caller: M
     assert cost < MOST_PLAIN_REQUESTS
 
 
+@pytest.mark.pure
 async def test_an_answer_to_a_form_is_rendered_once_for_each_state(
     make_caller: MakeCaller, monkeypatch: pytest.MonkeyPatch
 ):
@@ -233,6 +236,7 @@ async def test_an_answer_to_a_form_is_rendered_once_for_each_state(
     assert all(b'value="%d"' % number in answer for number, answer in enumerate(sold_out))
 
 
+@pytest.mark.pure
 async def test_what_was_typed_stands_escaped_in_the_shared_page(make_caller: MakeCaller):
     _, answer = await make_caller("open").ask(post("/", FORM, b"userId=%00%3Cb%3E%22%26"))
 
@@ -240,6 +244,7 @@ async def test_what_was_typed_stands_escaped_in_the_shared_page(make_caller: Mak
     assert pages.TYPED not in answer
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("header", "value"),
     [

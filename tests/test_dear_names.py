@@ -51,6 +51,7 @@ def read_plain() -> str:
     return shoppers.normalise(PLAIN)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("name", DEAR.values(), ids=DEAR)
 def test_a_dear_name_costs_no_more_than_a_long_one(name: str):
     assert cpu_ratio(lambda: shoppers.normalise(name), read_plain) < MOST_TIMES_PLAIN
@@ -89,6 +90,7 @@ LETTERS = st.sampled_from(
 NAMES = st.lists(LETTERS, max_size=254).map("".join)
 
 
+@pytest.mark.pure
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(NAMES, NAMES)
 def test_no_name_that_a_search_finds_costs_more(local: str, domain: str):
@@ -102,6 +104,7 @@ def test_no_name_that_a_search_finds_costs_more(local: str, domain: str):
     assert ratio < MOST_TIMES_PLAIN
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -122,6 +125,7 @@ def test_a_name_that_is_too_long_or_has_too_many_marks_is_refused(name: str, rea
         shoppers.normalise(name)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "name", ["a" + "\u0316" * 30, ("a" + "\u0316" * 30) * 8, "\ufdfa" * 14, " " * 3_000 + "x" * 254]
 )

@@ -104,6 +104,7 @@ def systemd_commands() -> dict[str, str]:
     return {name: " && ".join(lines).replace("/opt/flashsale/.venv/bin/", "") for name, lines in commands.items()}
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "commands", [compose_commands, render_commands, railway_commands, fly_commands, systemd_commands]
 )
@@ -111,6 +112,7 @@ def test_every_host_runs_the_commands_of_the_procfile(commands: Callable[[], dic
     assert commands() == read_procfile()
 
 
+@pytest.mark.pure
 def test_the_image_starts_the_web_server():
     (command,) = [json.loads(value) for name, value in read_dockerfile() if name == "CMD"]
 
@@ -159,6 +161,7 @@ NAMED = {
 }
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("host", NAMED)
 def test_a_host_sets_what_is_required_and_nothing_unknown(host: str):
     explained = set(re.findall(r"^#?([A-Z_]+)=", (TOP / ".env.example").read_text(), flags=re.MULTILINE))
@@ -170,11 +173,13 @@ def test_a_host_sets_what_is_required_and_nothing_unknown(host: str):
     )
 
 
+@pytest.mark.pure
 def test_a_group_of_render_has_only_what_render_takes_there():
     for entry in render_group()["envVars"]:
         assert entry.keys() in ({"key", "value"}, {"key", "generateValue"}), "no `sync: false`, and no reference"
 
 
+@pytest.mark.pure
 def test_what_render_refers_to_is_there():
     services = {(kind, service["name"]): service for kind, service in render_services().items()}
     databases = {database["name"] for database in read_yaml(TOP / "render.yaml")["databases"]}
@@ -188,6 +193,7 @@ def test_what_render_refers_to_is_there():
         assert reference.get("property") == "hostport" or reference["envVarKey"] in {e.get("key") for e in named}
 
 
+@pytest.mark.pure
 def test_the_first_comment_of_render_explains_each_value_that_render_asks_for():
     comment, _, _ = (TOP / "render.yaml").read_text().partition("services:")
     asked = {e["key"] for service in render_services().values() for e in service.get("envVars", []) if "sync" in e}
@@ -195,10 +201,12 @@ def test_the_first_comment_of_render_explains_each_value_that_render_asks_for():
     assert set(re.findall(r"^# {3}([A-Z_]+) {2,}\S", comment, flags=re.MULTILINE)) == asked
 
 
+@pytest.mark.pure
 def test_no_host_is_told_to_make_up_secrets_that_cannot():
     assert "secret(" not in (TOP / "docs/operations.md").read_text(), "a function of Railway's templates alone"
 
 
+@pytest.mark.pure
 def test_what_the_image_sets_is_explained_or_not_ours():
     explained = set(re.findall(r"^#?([A-Z_]+)=", (TOP / ".env.example").read_text(), flags=re.MULTILINE))
     named = {word.split("=")[0] for name, value in read_dockerfile() if name == "ENV" for word in value.split()}
@@ -207,6 +215,7 @@ def test_what_the_image_sets_is_explained_or_not_ours():
     assert not named & {"SECRET_KEY", "DATABASE_URL", "REDIS_URL"}, "no secret in a layer"
 
 
+@pytest.mark.pure
 def test_ports_agree():
     compose = read_yaml(DEPLOY / "compose.yaml")["services"]
     exposed = [value for name, value in read_dockerfile() if name == "EXPOSE"]
@@ -219,6 +228,7 @@ def test_ports_agree():
     assert "server 127.0.0.1:8000 max_fails" in (DEPLOY / "nginx.conf").read_text()
 
 
+@pytest.mark.pure
 def test_every_host_asks_whether_the_process_lives():
     (image,) = [value for name, value in read_dockerfile() if name == "HEALTHCHECK"]
     hosts = read_yaml(DEPLOY / "compose.yaml")["services"]["web"]["environment"]["ALLOWED_HOSTS"]
@@ -231,6 +241,7 @@ def test_every_host_asks_whether_the_process_lives():
     assert (check["path"], check["headers"]["Host"]) == (HEALTH, "localhost")
 
 
+@pytest.mark.pure
 def test_compose_releases_once_before_the_others_start():
     services = read_yaml(DEPLOY / "compose.yaml")["services"]
 
@@ -240,6 +251,7 @@ def test_compose_releases_once_before_the_others_start():
     assert {entry["condition"] for entry in services["release"]["depends_on"].values()} == {"service_healthy"}
 
 
+@pytest.mark.pure
 def test_every_host_waits_longer_than_the_web_server_takes_to_stop():
     services = read_yaml(DEPLOY / "compose.yaml")["services"]
     railway = [json.loads(path.read_text())["deploy"] for path in (TOP / "railway.json", RAILWAY_WORKER)]
@@ -266,6 +278,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path):
     assert (found.returncode, found.stderr) == (0, "")
 
 
+@pytest.mark.pure
 def test_every_service_of_systemd_may_do_little():
     for name in ("release", "web", "worker"):
         unit = read_unit(f"flashsale-{name}.service")
@@ -273,6 +286,7 @@ def test_every_service_of_systemd_may_do_little():
         assert (unit["KillMode"], unit["CapabilityBoundingSet"]) == (["mixed"], [""])
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("host", NAMED)
 def test_who_may_read_the_metrics_is_who_has_the_token(host: str):
     """A platform's router, and the gateway of a container's network, have private addresses."""
@@ -289,6 +303,7 @@ def images() -> list[str]:
     return [name.removeprefix("docker.io/") for name in found]
 
 
+@pytest.mark.pure
 def test_each_image_is_of_one_exact_version():
     versions = dict(name.split(":") for name in images())
 

@@ -87,6 +87,7 @@ def settings_of(port: int) -> dict[str, str]:
     return {name: str(client.config_get(name)[name]) for name in [*EXPECTED, "maxmemory"]}
 
 
+@pytest.mark.pure
 def test_no_other_file_starts_a_redis():
     files = [path for path in [*TOP.glob("*"), *DEPLOY.rglob("*"), *(TOP / "docs").glob("*.md")] if path.is_file()]
     found = {path.name for path in files if re.search(rb"(valkey|redis)-server[\s\"'/-]+-", path.read_bytes())}

@@ -168,6 +168,7 @@ def test_a_day_alone_begins_at_midnight_and_is_said(operator: Client):
     assert "to 24 Dec 2126, 00:00:00 UTC" in page
 
 
+@pytest.mark.pure
 def test_slashes_are_refused_and_stay_in_the_form(operator: Client):
     response = operator.post(f"{LIST}add/", form(starts_at="04/05/2027", ends_at="24.12.2126 10:00"))
 
@@ -242,6 +243,7 @@ def test_a_new_time_that_comes_twice_is_asked_for(operator: Client):
     assert second - first == timedelta(hours=1)
 
 
+@pytest.mark.pure
 @pytest.mark.usefixtures("in_berlin")
 def test_a_copy_over_the_change_to_winter_time_keeps_what_clocks_show(operator: Client):
     sunday = change_to_winter_time().astimezone(BERLIN)
@@ -258,6 +260,7 @@ def test_a_copy_over_the_change_to_winter_time_keeps_what_clocks_show(operator: 
     assert clocks[1].date() == sunday.date()
 
 
+@pytest.mark.pure
 @pytest.mark.usefixtures("in_berlin")
 def test_a_copy_is_never_in_the_past_by_an_hour_of_summer_time():
     before = datetime(2027, 3, 27, 10, tzinfo=BERLIN)

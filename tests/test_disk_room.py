@@ -24,6 +24,7 @@ def disk(free_bytes: int, files: int, free_files: int) -> SimpleNamespace:
     return SimpleNamespace(f_bavail=free_bytes // 4096, f_frsize=4096, f_files=files, f_favail=free_files)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("found", "left"),
     [(disk(2_500_000, 10_000, 9_000), "2.5 MB left"), (disk(10**9, 10_000, 7), "7 files left")],
@@ -39,6 +40,7 @@ def test_a_disk_without_room_is_one_line(
     assert "\n" not in str(stopped.value)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("found", [disk(10**9, 10_000, 9_000), disk(10**9, 0, 0)])
 def test_a_disk_with_room_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: SimpleNamespace):
     monkeypatch.setattr(os, "statvfs", lambda path: found)

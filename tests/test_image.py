@@ -94,6 +94,7 @@ def test_the_release_fails_in_an_image_that_was_not_told_where_its_data_are(
     assert re.findall(r"/srv/\S+", "".join(made)) == ["/srv/var/media"], "all that its user may write to"
 
 
+@pytest.mark.pure
 def test_the_image_runs_as_somebody_else_and_verifies_its_packages():
     assert [value for name, value in read_dockerfile() if name == "USER"] == ["10001"]
     assert "--require-hashes" in (DEPLOY / "Dockerfile").read_text()

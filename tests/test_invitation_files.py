@@ -8,6 +8,8 @@ import pytest
 from sales import csv_lines, email_codes, invitation_files, shoppers
 from sales.invitation_files import BadFile, BadLine
 
+pytestmark = pytest.mark.pure
+
 
 def names(content: bytes) -> list[str]:
     file = BytesIO(content)

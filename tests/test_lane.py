@@ -32,6 +32,7 @@ def scope(**changes: object) -> dict:
     }
 
 
+@pytest.mark.pure
 def test_a_lane_request_is_djangos_request():
     request = LaneRequest(scope())
 
@@ -44,11 +45,13 @@ def test_a_lane_request_is_djangos_request():
     assert (request.body, request.is_secure()) == (b"", False)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("name", ["GET", "POST", "COOKIES"])
 def test_a_lane_request_has_no_parsed_fields(name: str):
     assert not hasattr(LaneRequest(scope()), name), "a stranger sends thousands of them"
 
 
+@pytest.mark.pure
 def test_a_lane_request_knows_a_foreign_host():
     with pytest.raises(DisallowedHost):
         LaneRequest(scope(headers=[(b"host", b"evil.example")])).get_host()
@@ -131,12 +134,14 @@ def test_a_body_for_django_arrives_whole(server: WebServer):
     assert response.status_code == 403  # no CSRF token: Django has read it and refused it
 
 
+@pytest.mark.pure
 def test_a_header_that_looks_like_another_is_dropped():
     request = LaneRequest(scope(headers=[(b"x-forwarded-for", b"192.0.2.7"), (b"x_forwarded_for", b"203.0.113.1")]))
 
     assert request.META["HTTP_X_FORWARDED_FOR"] == "192.0.2.7"
 
 
+@pytest.mark.pure
 def test_a_view_that_endpoint_did_not_make_is_refused_at_the_start():
     with pytest.raises(TypeError, match="is made by"):
         Lane([path("x", lambda request: None)], None)  # type: ignore[arg-type,return-value]

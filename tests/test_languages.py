@@ -25,6 +25,7 @@ from tests.conftest import MakeSale
 GERMAN = Path("sales/locale/de/LC_MESSAGES")
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("header", "language"),
     [
@@ -83,6 +84,7 @@ def test_the_operators_desk_stays_english(http: httpx.Client):
     assert "Log in" in page.text
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("language", "price", "number", "moment"),
     [
@@ -98,6 +100,7 @@ def test_numbers_and_moments_are_written_as_the_language_does(language: str, pri
         assert formats.moment(1771063530000) == {"iso": "2026-02-14T10:05:30Z", "text": moment}
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("ms", "english", "german"),
     [
@@ -152,10 +155,12 @@ def test_every_english_sentence_has_a_german_one(gathered: Catalog):
     assert [message.id for message in gathered if message.id and (not message.string or message.fuzzy)] == []
 
 
+@pytest.mark.pure
 def test_no_german_sentence_is_left_of_an_english_one_that_went(project_dir: Path, gathered: Catalog):
     assert {message.id for message in catalogue(project_dir)} == {message.id for message in gathered}
 
 
+@pytest.mark.pure
 def test_the_compiled_catalogue_is_up_to_date(project_dir: Path):
     with (project_dir / GERMAN / "django.mo").open("rb") as file:
         compiled = {message.id: message.string for message in read_mo(file) if message.id}
@@ -163,6 +168,7 @@ def test_the_compiled_catalogue_is_up_to_date(project_dir: Path):
     assert compiled == {message.id: message.string for message in catalogue(project_dir) if message.id}
 
 
+@pytest.mark.pure
 def test_placeholders_survive_the_translation(project_dir: Path):
     for message in catalogue(project_dir):
         if message.id:

@@ -9,6 +9,8 @@ from flashsale.rates import Rate, parse_rate
 from sales import addresses, ratelimits
 from sales.addresses import client_address
 
+pytestmark = pytest.mark.pure
+
 
 @pytest.mark.parametrize(
     ("text", "rate"),

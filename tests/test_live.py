@@ -138,6 +138,7 @@ def test_whatever_is_asked_for_gets_an_answer(viewer: Client, open_sale: Sale, s
     assert data(viewer, open_sale, since=since)["columns"]["second"]
 
 
+@pytest.mark.pure
 def test_every_outcome_has_a_series():
     words = ("purchased", "replayed", "sold_out", "not_started", "unknown", "something new")
     second = Second(1, Counter(words), [0] * 23, None)
@@ -299,6 +300,7 @@ def test_who_is_not_signed_in_is_sent_to_the_log_in(open_sale: Sale, page: str):
     assert answer["Location"].startswith("/admin/login/?next=")
 
 
+@pytest.mark.pure
 def test_there_is_no_page_of_no_sale(viewer: Client):
     assert [viewer.get(f"/admin/sales/sale/999/{page}").status_code for page in PAGES] == [404] * len(PAGES)
 

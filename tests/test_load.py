@@ -110,6 +110,7 @@ def test_ctrl_c_leaves_nothing_behind(project_dir: Path):
     assert alive == []
 
 
+@pytest.mark.pure
 def test_true_answers_break_no_invariant():
     answers = [
         told("not_started"),
@@ -124,22 +125,26 @@ def test_true_answers_break_no_invariant():
     assert [verdict for verdict in verdicts if not verdict.held] == []
 
 
+@pytest.mark.pure
 def test_more_orders_than_units_are_an_oversell():
     answers = [told("purchased", "ada", FIRST), told("purchased", "bob", SECOND)]
 
     assert "no oversell" in failed(answers, books(("ada", FIRST), ("bob", SECOND)))
 
 
+@pytest.mark.pure
 def test_sums_that_do_not_agree_are_an_oversell():
     seller = replace(books(("ada", FIRST), total=2), remaining_stock=2)
 
     assert failed([told("purchased", order_id=FIRST)], seller) == {"no oversell"}
 
 
+@pytest.mark.pure
 def test_sold_out_with_a_unit_left_is_an_undersell():
     assert failed([told("sold_out")], books()) == {"no undersell"}
 
 
+@pytest.mark.pure
 def test_unit_sold_to_an_attempt_after_sold_out_is_an_undersell():
     answers = [
         told("sold_out", "ada", began=1, seconds=1),
@@ -153,34 +158,40 @@ def test_unit_sold_to_an_attempt_after_sold_out_is_an_undersell():
     assert "1 attempts won that began after the first sold_out (eve: purchased)" in verdict.words
 
 
+@pytest.mark.pure
 def test_two_orders_of_one_shopper_are_seen():
     answers = [told("purchased", order_id=FIRST), told("purchased", order_id=SECOND)]
 
     assert "one unit per shopper" in failed(answers, books(("ada", FIRST), ("ada", SECOND), total=2))
 
 
+@pytest.mark.pure
 def test_shopper_who_wins_twice_is_seen_though_the_order_is_one():
     answers = [told("purchased", order_id=FIRST), told("purchased", order_id=FIRST)]
 
     assert failed(answers, books(("ada", FIRST))) == {"one unit per shopper"}
 
 
+@pytest.mark.pure
 def test_order_of_two_shoppers_is_seen():
     answers = [told("purchased", "ada", FIRST), told("purchased", "bob", FIRST)]
 
     assert "one unit per shopper" in failed(answers, books(("ada", FIRST), total=2))
 
 
+@pytest.mark.pure
 def test_order_before_the_start_is_seen():
     seller = replace(books(("ada", FIRST)), starts_ms=STARTS_MS + 1)
 
     assert failed([told("purchased", order_id=FIRST)], seller) == {"nothing sold before the start"}
 
 
+@pytest.mark.pure
 def test_acknowledged_purchase_that_is_no_order_is_lost():
     assert "acknowledged = orders in SQL" in failed([told("purchased", order_id=FIRST)], books())
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("code", "is_told"), [("unknown", False), ("broken", False), ("cut", False), ("sold_out", True)]
 )
@@ -190,6 +201,7 @@ def test_order_that_was_told_to_nobody_is_seen_unless_the_answer_was_lost(code: 
     assert verdict.held is not is_told
 
 
+@pytest.mark.pure
 def test_drift_that_the_audit_finds_fails():
     seller = books(("ada", FIRST))
     assert seller.audit
@@ -198,26 +210,31 @@ def test_drift_that_the_audit_finds_fails():
     assert failed([told("purchased", order_id=FIRST)], seller) == {"no drift"}
 
 
+@pytest.mark.pure
 def test_order_writer_that_is_behind_fails():
     assert failed([], replace(books(), backlog=3)) == {"no drift"}
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("code", ["unavailable", "unknown", "server_error"])
 def test_any_5xx_fails(code: str):
     assert failed([told(code, status=503)], books()) == {"no 5xx"}
 
 
+@pytest.mark.pure
 def test_broken_connection_fails_and_one_that_the_end_cut_does_not():
     assert failed([told("broken")], books()) == {"every request answered"}
     assert failed([told("cut")], books()) == set()
 
 
+@pytest.mark.pure
 def test_answer_outside_the_contract_fails():
     assert failed([told("sold_out", wrong="418 is not an answer")], books(("bob", FIRST))) >= {
         "every answer is in the contract"
     }
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "lookup",
     [
@@ -232,6 +249,7 @@ def test_lookup_that_differs_from_what_was_told_is_seen(lookup: Answer):
     assert failed([bought, lookup], books(("ada", FIRST))) == {"what shoppers look up agrees"}
 
 
+@pytest.mark.pure
 def test_lookup_during_the_attempt_may_see_either():
     bought = told("purchased", order_id=FIRST, purchase_time="noon", began=1, seconds=2)
     lookups = [looked_up("has_not_purchased", began=2), looked_up("has_purchased", began=2, purchase_time="noon")]
@@ -239,6 +257,7 @@ def test_lookup_during_the_attempt_may_see_either():
     assert failed([bought, *lookups], books(("ada", FIRST))) == set()
 
 
+@pytest.mark.pure
 def test_what_cannot_be_known_is_not_checked():
     verdicts = checks.check([told("purchased", order_id=FIRST)], Books(1, 0, STARTS_MS))
 
@@ -246,6 +265,7 @@ def test_what_cannot_be_known_is_not_checked():
     assert unchecked == ["no undersell", "acknowledged = orders in SQL", "no drift"]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("exit_status", "answers", "held"),
     [
@@ -272,12 +292,14 @@ WON = (
 REPLAYED = {"idempotent-replayed": "true"}
 
 
+@pytest.mark.pure
 def test_answers_of_the_contract_are_accepted():
     assert contract.purchase(Reply(409, {}, SOLD_OUT)) == ""
     assert contract.purchase(Reply(200, {}, WON)) == ""
     assert contract.replay_of(Reply(200, {}, WON))(Reply(200, REPLAYED, WON)) == ""
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "reply",
     [
@@ -297,6 +319,7 @@ def test_answers_outside_the_contract_are_not(reply: Reply):
     assert contract.purchase(reply) != ""
 
 
+@pytest.mark.pure
 def test_replay_must_be_marked_and_have_the_same_body():
     check = contract.replay_of(Reply(200, {}, WON))
 
@@ -304,6 +327,7 @@ def test_replay_must_be_marked_and_have_the_same_body():
     assert check(Reply(200, REPLAYED, WON.replace(b"noon", b"dawn"))) != ""
 
 
+@pytest.mark.pure
 def test_reader_leaves_a_line_that_is_not_whole_for_later(tmp_path: Path):
     answers = [told("sold_out"), told("purchased", order_id=FIRST)]
     writer, reader = Writer(path_in(tmp_path, 1)), Reader(tmp_path)
@@ -320,6 +344,7 @@ def test_reader_leaves_a_line_that_is_not_whole_for_later(tmp_path: Path):
     assert reader.read() == answers[1:]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_has_winners_and_losers(name: str):
     profile = PROFILES[name]
@@ -330,6 +355,7 @@ def test_every_profile_has_winners_and_losers(name: str):
     assert 0 < stock.total - stock.sold_before < visits
 
 
+@pytest.mark.pure
 def test_percentile_is_the_nearest_rank():
     values = [float(number) for number in range(1, 101)]
 

@@ -100,6 +100,7 @@ def test_a_batch_is_one_line_and_a_purchase_none(logging_server: WebServer, open
     assert "p-1" not in log, "a batch belongs to many requests"
 
 
+@pytest.mark.pure
 def test_no_name_and_no_key_of_a_shopper_is_in_the_log(logging_server: WebServer):
     with httpx.Client(base_url=logging_server.url, headers={"Idempotency-Key": "key-of-lovelace"}) as client:
         client.get("/quote/lovelace@example.com")

@@ -159,6 +159,7 @@ def test_a_preflight_without_redis_shows_no_secret(open_sale: Sale):
     assert CANARY not in told
 
 
+@pytest.mark.pure
 def test_make_run_does_not_show_the_password_of_a_redis_that_is_away(
     monkeypatch: pytest.MonkeyPatch, settings: Settings
 ):

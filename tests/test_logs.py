@@ -51,6 +51,7 @@ def caught(error: Exception) -> Exception:
         return found
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(("message", "args"), [("%s", (NASTY,)), (NASTY, ()), ("%(x)s", ({"x": NASTY},))])
 def test_a_record_is_one_line_whatever_is_in_it(message: str, args: tuple):
     made = record(message, *args)
@@ -61,10 +62,12 @@ def test_a_record_is_one_line_whatever_is_in_it(message: str, args: tuple):
     assert as_json(made)["message"] == WRITTEN_OUT
 
 
+@pytest.mark.pure
 def test_what_people_write_stays_as_it_is():
     assert as_json(record("Grüße, 東京 😀 “x” \\n %d%%", 3))["message"] == "Grüße, 東京 😀 “x” \\n 3%"
 
 
+@pytest.mark.pure
 def test_a_json_line_says_what_when_and_who():
     found = as_json(record("x"))
 
@@ -73,6 +76,7 @@ def test_a_json_line_says_what_when_and_who():
     assert found["time"].endswith("Z")
 
 
+@pytest.mark.pure
 def test_no_line_of_a_traceback_passes_for_a_record():
     forged = 'boom\n2026-02-14T10:05:30.000Z ERROR sales.orders: forged\n  File "x.py", line 1, in y'
     error = caught(ValueError(forged))
@@ -85,6 +89,7 @@ def test_no_line_of_a_traceback_passes_for_a_record():
     assert as_json(record("failed", error=error))["error"].splitlines()[-1].strip() == others[-1].strip()
 
 
+@pytest.mark.pure
 def test_a_traceback_has_causes_and_groups_and_no_values_of_variables():
     hidden = "value-of-a-variable"
     try:
@@ -101,6 +106,7 @@ def test_a_traceback_has_causes_and_groups_and_no_values_of_variables():
     assert hidden not in told.replace(f'hidden = "{hidden}"', "")
 
 
+@pytest.mark.pure
 def test_errors_that_led_to_each_other_without_end_are_cut_short():
     error = ValueError("0")
     for number in range(1, 1000):
@@ -113,6 +119,7 @@ def test_errors_that_led_to_each_other_without_end_are_cut_short():
     assert told.count("ValueError") == logs.MOST_ERRORS
 
 
+@pytest.mark.pure
 def test_an_error_that_cannot_say_what_it_is_does_no_harm():
     class Mute(Exception):
         def __str__(self) -> str:
@@ -122,14 +129,17 @@ def test_an_error_that_cannot_say_what_it_is_does_no_harm():
     assert as_json(record("%s", Mute()))["message"] == "(it does not say)"
 
 
+@pytest.mark.pure
 def test_a_message_whose_arguments_do_not_fit_is_logged_without_them():
     assert as_json(record("%d of %d", "ada@example.com"))["message"] == "%d of %d (its arguments do not fit)"
 
 
+@pytest.mark.pure
 def test_a_message_has_an_end():
     assert len(as_json(record("%s", "x" * 100_000))["message"]) == logs.LONGEST_TEXT
 
 
+@pytest.mark.pure
 def test_an_e_mail_address_is_the_shoppers_digest_in_quoted_text(capsys: pytest.CaptureFixture):
     call_command("log_name", " Ada@Example.com ")
     name = capsys.readouterr().out.strip()
@@ -140,12 +150,14 @@ def test_an_e_mail_address_is_the_shoppers_digest_in_quoted_text(capsys: pytest.
     assert len(name) == 12
 
 
+@pytest.mark.pure
 def test_identifiers_are_plain_where_that_is_asked_for(settings: Settings):
     settings.LOG_IDENTIFIERS = "plain"
 
     assert as_json(record("%s", "ada@example.com"))["message"] == "ada@example.com"
 
 
+@pytest.mark.pure
 def test_a_digest_cannot_be_tried_out_without_the_key(capsys: pytest.CaptureFixture, settings: Settings):
     call_command("log_name", "ada@example.com")
     before = capsys.readouterr().out.split()
@@ -158,11 +170,13 @@ def test_a_digest_cannot_be_tried_out_without_the_key(capsys: pytest.CaptureFixt
     assert after[1:] == before
 
 
+@pytest.mark.pure
 def test_no_log_name_for_what_can_be_no_shopper():
     with pytest.raises(CommandError, match="The name is empty"):
         call_command("log_name", " ")
 
 
+@pytest.mark.pure
 def test_what_postgresql_quotes_of_a_row_is_left_out():
     told = 'duplicate key value violates unique constraint "x"\nDETAIL:  Key (user_id)=(ada) already exists.'
     error = caught(IntegrityError(told))
@@ -171,6 +185,7 @@ def test_what_postgresql_quotes_of_a_row_is_left_out():
     assert "unique constraint" in as_json(record("orders wait: %s", error))["message"]
 
 
+@pytest.mark.pure
 def test_django_logs_the_route_in_place_of_the_path():
     request: HttpRequest = RequestFactory().get("/receipts/1.2-0.secret\x1b/")
     escaped = request.path.encode("unicode_escape").decode("ascii")
@@ -183,6 +198,7 @@ def test_django_logs_the_route_in_place_of_the_path():
     assert resolved == "Internal Server Error: /receipts/<str:token>/"
 
 
+@pytest.mark.pure
 def test_a_record_names_the_request_and_the_trace_in_which_it_is_made():
     traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     request = RequestFactory().get("/", headers={"X-Request-Id": "abc-1", "traceparent": traceparent})
@@ -197,6 +213,7 @@ def test_a_record_names_the_request_and_the_trace_in_which_it_is_made():
     assert line.endswith("WARNING sales.test [abc-1]: x")
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("secret", ["s3cret-Ä/+=", "pa&ss<word>'\"", "with space%41"])
 def test_a_secret_is_masked_however_it_is_spelled(settings: Settings, secret: str):
     settings.SECRET_KEY_FALLBACKS = [secret]
@@ -225,6 +242,7 @@ fail()
     assert all(record["error"].endswith(WRITTEN_OUT) for record in records)
 
 
+@pytest.mark.pure
 def test_a_secret_of_the_settings_is_in_no_line():
     found = as_json(record("key %s", django_settings.SECRET_KEY, error=caught(ValueError(django_settings.SECRET_KEY))))
 

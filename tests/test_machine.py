@@ -28,6 +28,7 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "groups"
 
 
+@pytest.mark.pure
 def test_without_limits_each_core_has_a_worker(groups: Path):
     (groups / GROUP / "memory.max").write_text("max\n")
     (groups / GROUP / "cpu.max").write_text("max 100000\n")
@@ -35,12 +36,14 @@ def test_without_limits_each_core_has_a_worker(groups: Path):
     assert (machine.cores(), machine.memory_bytes(), machine.web_workers()) == (8, inf, 8)
 
 
+@pytest.mark.pure
 def test_a_share_of_cores_limits_workers(groups: Path):
     (groups / GROUP / "cpu.max").write_text("250000 100000\n")
 
     assert machine.web_workers() == 3
 
 
+@pytest.mark.pure
 def test_memory_of_an_outer_group_limits_workers(groups: Path):
     (groups / "a.slice" / "memory.max").write_text(f"{2 * WORKER_BYTES + 1}\n")
     (groups / GROUP / "memory.max").write_text(f"{9 * WORKER_BYTES}\n")
@@ -48,12 +51,14 @@ def test_memory_of_an_outer_group_limits_workers(groups: Path):
     assert machine.web_workers() == 2
 
 
+@pytest.mark.pure
 def test_the_smallest_memory_has_one_worker(groups: Path):
     (groups / GROUP / "memory.max").write_text("1000\n")
 
     assert machine.web_workers() == 1
 
 
+@pytest.mark.pure
 def test_without_cgroups_the_cores_decide(groups: Path):
     machine.OWN_GROUP.unlink()
 
@@ -89,6 +94,7 @@ def test_open_connections_keep_nobody_out(sent: bytes, redis_server: RedisServer
         assert "Too many open files" not in server.log.read_text()
 
 
+@pytest.mark.pure
 def test_a_worker_leaves_descriptors_for_itself():
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
 

@@ -9,6 +9,8 @@ from django.conf import settings
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+pytestmark = pytest.mark.pure
+
 TOP = Path(settings.BASE_DIR)
 FILES = sorted(path for place in (TOP, TOP / "docs") for path in place.glob("*.md"))
 

@@ -300,6 +300,7 @@ def test_who_comes_through_a_proxy_that_is_not_named_may_be_anybody(server: WebS
     assert response.status_code == 403
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("peer", "is_inside"),
     [
@@ -318,6 +319,7 @@ def test_networks(settings: Settings, peer: str, is_inside: bool):
     assert addresses.is_from(settings.METRICS_NETWORKS, {"REMOTE_ADDR": peer}) == is_inside
 
 
+@pytest.mark.pure
 def test_other_networks(settings: Settings):
     networks = [ipaddress.ip_network("2001:db8:7::/48")]
 

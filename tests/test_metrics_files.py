@@ -49,6 +49,7 @@ def owners(directory: Path) -> set[str]:
     return {path.stem.rpartition("_")[2] for path in directory.glob("*.db")}
 
 
+@pytest.mark.pure
 def test_the_dead_are_put_into_one_file_and_stay_in_the_sum(tmp_path: Path):
     alive = os.getpid()
     for process in (alive, NOBODY, NOBODY + 1):
@@ -64,6 +65,7 @@ def test_the_dead_are_put_into_one_file_and_stay_in_the_sum(tmp_path: Path):
     assert owners(tmp_path) == {str(alive), "dead"}
 
 
+@pytest.mark.pure
 def test_who_reads_at_once_counts_nothing_twice_and_misses_nothing(tmp_path: Path):
     found = []
     for turn in range(10):
@@ -75,6 +77,7 @@ def test_who_reads_at_once_counts_nothing_twice_and_misses_nothing(tmp_path: Pat
     assert found == [[20 * (turn + 1)] * 8 for turn in range(10)]
 
 
+@pytest.mark.pure
 def test_a_reader_that_is_stopped_does_not_keep_the_others_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(metrics_files, "LOCKED_WITHIN_SECONDS", 0.1)
     count(tmp_path, os.getpid(), 3)
@@ -123,6 +126,7 @@ def test_workers_that_end_leave_all_their_numbers_and_no_files(own_server: WebSe
     assert took == sorted(took), "Prometheus takes a sum that is less than before for a restart"
 
 
+@pytest.mark.pure
 def test_sums_are_the_same_in_whatever_order_they_are_added():
     told = []
     for seconds in (0.1, 0.2, 0.3):

@@ -8,6 +8,8 @@ from django.utils import translation
 
 from sales import moments
 
+pytestmark = pytest.mark.pure
+
 BERLIN = ZoneInfo("Europe/Berlin")
 
 

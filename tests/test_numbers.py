@@ -7,6 +7,8 @@ from django.utils import translation
 
 from sales import numbers
 
+pytestmark = pytest.mark.pure
+
 READ = {
     "0": "0",
     "1000": "1000",

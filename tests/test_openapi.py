@@ -45,6 +45,7 @@ def buy(http: httpx.Client, user_id: object = "ada", key: str = "", **headers: s
 # The document
 
 
+@pytest.mark.pure
 def test_it_is_openapi_3_1():
     assert [str(error) for error in OPENAPI_31_VALIDATOR.iter_errors(DOCUMENT)] == []
     assert DOCUMENT["openapi"] == "3.1.0"
@@ -58,6 +59,7 @@ def test_its_schemas_are_json_schemas():
             validator(part["schema"])
 
 
+@pytest.mark.pure
 def test_nothing_in_it_is_left_over():
     text = json.dumps(DOCUMENT)
 
@@ -67,12 +69,14 @@ def test_nothing_in_it_is_left_over():
             assert mention in text, f"{kind} {name}"
 
 
+@pytest.mark.pure
 def test_its_version_is_the_projects(project_dir: Path):
     project = tomllib.loads((project_dir / "pyproject.toml").read_text())["project"]
 
     assert DOCUMENT["info"]["version"] == project["version"]
 
 
+@pytest.mark.pure
 def test_its_operations_have_names_of_their_own():
     names = [operation["operationId"] for operation in operations().values()]
 
@@ -85,6 +89,7 @@ def routes() -> set[str]:
     return {path.replace("{user_id}", "{userId}") for path in written if path.startswith(("/api/", "/health"))}
 
 
+@pytest.mark.pure
 def test_it_has_each_route_and_no_other():
     assert set(DOCUMENT["paths"]) == routes() - UNDOCUMENTED
     assert routes() > UNDOCUMENTED
@@ -122,6 +127,7 @@ def allowed_codes(schema: Node) -> set[str]:
     return {code["const"]} if "const" in code else set(code.get("enum", []))
 
 
+@pytest.mark.pure
 def test_it_has_each_code_with_its_status_and_no_other():
     told = {(status.value, outcomes.CODE.get(outcome, outcome)) for outcome, status in outcomes.HTTP_STATUS.items()}
 
@@ -129,6 +135,7 @@ def test_it_has_each_code_with_its_status_and_no_other():
     assert set(DOCUMENT["components"]["schemas"]["Code"]["enum"]) == {code for _, code in told}
 
 
+@pytest.mark.pure
 def test_the_prose_has_each_code_with_its_status_and_no_other(project_dir: Path):
     rows = re.findall(r"^\| (`[\w`, ]+`) \| (\d{3}) \|", (project_dir / "docs/api.md").read_text(), re.MULTILINE)
 
@@ -148,6 +155,7 @@ def contents() -> Iterator[tuple[str, Node]]:
             yield f"{method} {path} {media_type}", content
 
 
+@pytest.mark.pure
 def test_its_examples_are_what_the_schemas_say():
     for where, content in contents():
         for example in content.get("examples", {}).values():
@@ -157,6 +165,7 @@ def test_its_examples_are_what_the_schemas_say():
         validator(parameter["schema"]).validate(parameter["example"])
 
 
+@pytest.mark.pure
 def test_its_examples_say_what_the_server_says():
     for where, content in contents():
         for name, example in content.get("examples", {}).items():
@@ -311,6 +320,7 @@ def test_the_service_is_as_documented(http: httpx.Client, fresh: Sale):
     assert http.get("/api/openapi.json", headers={"Accept-Encoding": "identity"}).json() == DOCUMENT
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("code", "method", "path"),
     [
@@ -350,6 +360,7 @@ def test_another_address_of_the_api_is_refused_in_json(http: httpx.Client):
 # The checks themselves
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "changes",
     [

@@ -41,6 +41,7 @@ def sentences() -> list[str]:
     return [*found, *re.findall(r'"message":"([^"]+)"', (TOP / "deploy" / "nginx.conf").read_text())]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("message", quoted())
 def test_a_quoted_message_is_one_of_ours(message: str, sentences: list[str]):
     reason, advice, _ = message.partition(" Run manage.py restore_sale")  # a sentence of its own in the code
@@ -48,6 +49,7 @@ def test_a_quoted_message_is_one_of_ours(message: str, sentences: list[str]):
     assert reason in ({sentence.removesuffix(f" {ANYTHING}") for sentence in sentences} if advice else sentences)
 
 
+@pytest.mark.pure
 def test_each_kind_of_trouble_is_there():
     headings = re.findall(r"^### (.+)$", GUIDE.read_text(), flags=re.MULTILINE)
 
@@ -57,6 +59,7 @@ def test_each_kind_of_trouble_is_there():
     assert len(quoted()) > 20
 
 
+@pytest.mark.pure
 def test_links_lead_somewhere():
     text = GUIDE.read_text()
     anchors = {
@@ -78,6 +81,7 @@ def commands() -> dict[str, str]:
     return {host: " ".join(re.findall("`([^`]+)`", cell)) for host, cell in rows if "COMMAND" in cell}
 
 
+@pytest.mark.pure
 def test_every_host_has_a_way_to_run_commands():
     deploy = GUIDE.read_text().partition("\n## Deploy\n")[2].partition("\n**")[0]
     hosts = {re.sub(r"[\[\],].*", "", row.lstrip("[")) for row in re.findall(r"^\| (.+?) \|", deploy, flags=re.M)}
@@ -86,6 +90,7 @@ def test_every_host_has_a_way_to_run_commands():
     assert all("manage.py COMMAND" in command for command in commands().values())
 
 
+@pytest.mark.pure
 def test_a_command_in_the_image_is_started_from_where_the_image_has_it():
     """A shell that a host opens there may be in another directory, and have a PATH of its own."""
     (path,) = [re.findall(r"PATH=([^:]+):", value)[0] for name, value in read_dockerfile() if name == "ENV"]
@@ -112,6 +117,7 @@ def help_of(program: str) -> str:
     return subprocess.run([found, "--help"], capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.pure
 @pytest.mark.django_db
 def test_the_first_administrator_is_made_without_a_terminal_as_the_guide_says(monkeypatch: pytest.MonkeyPatch):
     names = re.findall(r"`(DJANGO_SUPERUSER_\w+)`", GUIDE.read_text())
@@ -123,6 +129,7 @@ def test_the_first_administrator_is_made_without_a_terminal_as_the_guide_says(mo
     assert User.objects.get(username="ada", is_superuser=True).check_password("engine-of-1843")
 
 
+@pytest.mark.pure
 def test_debian_has_its_settings_before_what_needs_them():
     section = GUIDE.read_text().partition("\n### Debian\n")[2].partition("\n### ")[0]
     steps = ["useradd ", "--directory --mode=0700 /etc/flashsale ", "# /etc/flashsale/environment\n", "maxmemory 800mb"]

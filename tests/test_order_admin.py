@@ -188,15 +188,18 @@ def test_the_list_links_to_its_own_export(viewer: Client, open_sale: Sale):
     assert f'href="{EXPORT}?q=ada"' in page
 
 
+@pytest.mark.pure
 def test_a_filter_that_makes_no_sense_leads_back_to_the_list(viewer: Client):
     assert viewer.get(EXPORT, {"purchased_at__year": "x"})["Location"] == LIST
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_a_cell_is_never_a_formula(start: str):
     assert csv_lines.harmless(f"{start}1+1") == f"'{start}1+1"
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("cell", ["ada@example.com", "", "1771070400000-0", "a=b"])
 def test_other_cells_stay_as_they_are(cell: str):
     assert csv_lines.harmless(cell) == cell

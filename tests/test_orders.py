@@ -57,6 +57,7 @@ def test_purchases_become_orders(open_sale: Sale):
     assert pending(open_sale) == 0
 
 
+@pytest.mark.pure
 def test_no_stream_at_all(db: None):
     assert run_once(consumer_name()) == 0
 

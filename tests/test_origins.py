@@ -55,6 +55,7 @@ FOREIGN = [
 ]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("https", [True, False])
 @pytest.mark.parametrize(("headers", "host"), OWN)
 def test_our_own_page_sent_it(settings: Settings, headers: dict[str, str], host: str, https: bool):
@@ -63,6 +64,7 @@ def test_our_own_page_sent_it(settings: Settings, headers: dict[str, str], host:
     assert foreign_and_own(headers, host) == (False, True)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("https", [True, False])
 @pytest.mark.parametrize("headers", FOREIGN)
 def test_another_site_sent_it(settings: Settings, headers: dict[str, str], https: bool):
@@ -71,11 +73,13 @@ def test_another_site_sent_it(settings: Settings, headers: dict[str, str], https
     assert foreign_and_own(headers) == (True, False)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Site": "none"}, {"Referer": "https://shop.example.com/"}])
 def test_nobody_says_who_sent_it(headers: dict[str, str]):
     assert foreign_and_own(headers) == (False, False)
 
 
+@pytest.mark.pure
 def test_over_https_a_page_over_http_is_another_site(settings: Settings):
     headers = {"Origin": "http://shop.example.com"}
 

@@ -304,6 +304,7 @@ def test_a_page_names_all_modules_that_its_script_imports(http: httpx.Client, op
     assert all(re.search(r"\.[0-9a-f]{12}\.js$", name) for name in found)
 
 
+@pytest.mark.pure
 def test_all_pages_together_are_light(project_dir: Path):
     sizes = [path.stat().st_size for kind in ("css", "js") for path in (project_dir / "static/sales").glob(f"*.{kind}")]
 

@@ -63,6 +63,7 @@ def test_the_example_buys_nothing_with_another_key(
     assert not store.client().exists(store.key(sale.id, "purchases"))
 
 
+@pytest.mark.pure
 def test_the_page_names_the_address_and_the_limits_that_there_are(page: str):
     assert f"https://shop.example.com{reverse('enter', args=['SLUG'])}?token=TOKEN" in page
     assert f"more than {tokens.LONGEST_TOKEN:,} characters" in page

@@ -10,6 +10,8 @@ from tests.load.bench.__main__ import DOCUMENT
 from tests.load.growth import words
 from tests.load.scaling import GROWTH as GROWTH_FILE
 
+pytestmark = pytest.mark.pure
+
 BENCH = tables.Results.from_json(json.loads(DOCUMENT.with_suffix(".json").read_text()))
 GROWTH = json.loads(GROWTH_FILE.read_text())
 README = settings.BASE_DIR / "README.md"

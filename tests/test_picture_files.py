@@ -64,6 +64,7 @@ def is_photo(upload: BytesIO) -> bool:
 # Depths and colours
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("colours", CHANNELS)
 def test_sixteen_bits_are_scaled_to_eight(colours: int):
     width = 256
@@ -79,6 +80,7 @@ def test_sixteen_bits_are_scaled_to_eight(colours: int):
         assert is_near(image, (x, 50), (x, x, x)), image.getpixel((x, 50))
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("colours", "see_through", "seen"), [(GREY, (10_000,), (60_000,)), (RGB, (1000, 0, 65_535), (60_000, 0, 0))]
 )
@@ -96,6 +98,7 @@ def test_a_transparent_colour_of_sixteen_bits_is_kept(
     assert (alpha.getpixel((20, 50)), alpha.getpixel((180, 50))) == (0, 255)
 
 
+@pytest.mark.pure
 def test_a_grey_ramp_of_sixteen_bits_is_not_white():
     ramp = b"".join(struct.pack(">H", x * 65_535 // 1199) for x in range(1200))
 
@@ -104,6 +107,7 @@ def test_a_grey_ramp_of_sixteen_bits_is_not_white():
     assert [round(widest.getpixel((x, 400)), -1) for x in (10, 600, 1190)] == [0, 130, 250]  # type: ignore[arg-type]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(("kind", "first"), [("PNG", RED), ("WEBP", RED)])
 def test_an_animated_picture_is_its_first_frame(kind: str, first: tuple[int, ...]):
     frames = [Image.new("RGB", (60, 40), colour) for colour in (RED, BLUE)]
@@ -116,6 +120,7 @@ def test_an_animated_picture_is_its_first_frame(kind: str, first: tuple[int, ...
 # Metadata
 
 
+@pytest.mark.pure
 def test_a_rational_that_cannot_be_still_stands_upright():
     exif = exif_of(">", ROTATED_RIGHT, struct.pack(">HHII", 0x9204, 10, 1, 38)) + struct.pack(">ii", -1, 0)
 
@@ -125,6 +130,7 @@ def test_a_rational_that_cannot_be_still_stands_upright():
     assert is_near(opened(rendition), (150, 20), RED)
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -170,11 +176,13 @@ METADATA: dict[str, Callable[[], BytesIO]] = {
 }
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("upload", METADATA.values(), ids=METADATA.keys())
 def test_metadata_is_no_reason_to_refuse_a_picture(upload: Callable[[], BytesIO]):
     assert is_photo(upload())
 
 
+@pytest.mark.pure
 def test_a_photo_with_everything_a_phone_writes_is_taken():
     exif = Image.Exif()
     exif.get_ifd(GPS)[1] = "N"
@@ -183,6 +191,7 @@ def test_a_photo_with_everything_a_phone_writes_is_taken():
     assert is_photo(plain)
 
 
+@pytest.mark.pure
 def test_text_beyond_what_pillow_takes_is_no_reason():
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "x" * 3_000_000, zip=True)
@@ -190,6 +199,7 @@ def test_text_beyond_what_pillow_takes_is_no_reason():
     assert is_photo(photo(300, 200, "PNG", pnginfo=text))
 
 
+@pytest.mark.pure
 def test_pixels_that_cannot_be_read_are_a_reason():
     plain = photo(300, 200, "PNG").getvalue()
     start = plain.index(b"IDAT") + 20
@@ -201,6 +211,7 @@ def test_pixels_that_cannot_be_read_are_a_reason():
 # Cost
 
 
+@pytest.mark.pure
 def test_a_jpeg_of_endless_passes_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch):
     plain = photo(300, 200, progressive=True).getvalue()
     last = plain.rindex(b"\xff\xda")
@@ -210,6 +221,7 @@ def test_a_jpeg_of_endless_passes_is_refused_before_it_is_decoded(monkeypatch: p
         pictures.render(BytesIO(plain[:-2] + plain[last:-2] * 1000 + plain[-2:]))
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_too_many_pixels_are_refused_before_they_are_decoded(kind: str, monkeypatch: pytest.MonkeyPatch):
     upload = bytearray(photo(60, 40, kind).getvalue())

@@ -57,6 +57,7 @@ def is_near(image: Image.Image, place: tuple[int, int], colour: tuple[int, ...])
 # What becomes of an upload
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("width", "expected"),
     [(5000, [480, 960, 1440]), (1440, [480, 960, 1440]), (1000, [480, 960, 1000]), (480, [480]), (200, [200])],
@@ -72,6 +73,7 @@ def test_renditions_are_as_wide_as_pages_need_and_never_wider_than_the_picture(w
         assert abs(rendition.height - rendition.width * 3 / 4) <= 1
 
 
+@pytest.mark.pure
 def test_a_photo_taken_sideways_stands_upright():
     exif = Image.Exif()
     exif[ORIENTATION] = ROTATED_RIGHT
@@ -84,6 +86,7 @@ def test_a_photo_taken_sideways_stands_upright():
     assert is_near(image, (150, 380), BLUE)
 
 
+@pytest.mark.pure
 def test_metadata_is_gone():
     exif = Image.Exif()
     exif[MAKE] = "A camera"
@@ -97,6 +100,7 @@ def test_metadata_is_gone():
         assert b"A secret" not in rendition.webp
 
 
+@pytest.mark.pure
 def test_text_in_a_png_is_gone():
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "A secret")
@@ -106,6 +110,7 @@ def test_text_in_a_png_is_gone():
     assert b"A secret" not in rendition.webp
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("has_profile", [True, False])
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_transparency_is_kept(mode: str, has_profile: bool):
@@ -123,6 +128,7 @@ def test_transparency_is_kept(mode: str, has_profile: bool):
         assert alpha.getpixel((small.width - 5, 5)) == 0
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("mode", ["L", "1", "CMYK"])
 def test_pictures_of_other_colour_modes_are_taken(mode: str):
     upload = encoded(Image.open(photo(600, 400)).convert(mode), "TIFF" if mode == "1" else "JPEG")
@@ -136,6 +142,7 @@ def srgb() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_colours_of_another_profile_are_converted(kind: str):
     red_is_blue = srgb().replace(b"rXYZ", b"XYZ?").replace(b"bXYZ", b"rXYZ").replace(b"XYZ?", b"bXYZ")
@@ -147,6 +154,7 @@ def test_colours_of_another_profile_are_converted(kind: str):
     assert is_near(image, (280, 100), RED)
 
 
+@pytest.mark.pure
 def test_a_profile_that_does_not_fit_is_left_out():
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     (plain,) = pictures.render(photo(300, 200))
@@ -157,6 +165,7 @@ def test_a_profile_that_does_not_fit_is_left_out():
     assert plain.webp == unfit.webp == broken.webp
 
 
+@pytest.mark.pure
 def test_a_phones_photo_with_a_preview_in_it_is_no_animation():
     first, preview = Image.open(photo(600, 400)), Image.open(photo(60, 40))
     upload = encoded(first, "MPO", save_all=True, append_images=[preview])
@@ -173,6 +182,7 @@ def bomb() -> BytesIO:
     return encoded(Image.new("1", (8000, 8000)), "PNG")
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("upload", "reason"),
     [
@@ -195,6 +205,7 @@ def test_what_is_no_product_picture_is_refused_with_the_reason(upload: Callable[
         pictures.render(upload())
 
 
+@pytest.mark.pure
 def test_a_picture_that_says_to_be_enormous_is_refused_before_it_is_decoded():
     claim = bytearray(photo(60, 40, "PNG").getvalue())
     claim[16:24] = (60_000).to_bytes(4) * 2
@@ -216,6 +227,7 @@ def files(media: Path) -> list[str]:
     return sorted(str(path.relative_to(media)) for path in media.rglob("*") if path.is_file())
 
 
+@pytest.mark.pure
 def test_the_same_picture_is_kept_once(media: Path):
     first = pictures.store(pictures.render(photo()))
 
@@ -226,6 +238,7 @@ def test_the_same_picture_is_kept_once(media: Path):
     assert all(NAME.fullmatch(name) for name in files(media))
 
 
+@pytest.mark.pure
 def test_half_a_picture_is_not_left_behind(media: Path, monkeypatch: pytest.MonkeyPatch):
     def fail_half_way(name: str, content: object) -> str:
         (media / name).parent.mkdir(parents=True)
@@ -467,6 +480,7 @@ def test_a_strangers_picture_is_not_read_and_says_what_to_do(http: httpx.Client)
 BUCKET = "s3://shop-pictures/live?region=eu-central-1"
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("address", "public", "origin"),
     [
@@ -488,11 +502,13 @@ def test_where_browsers_get_pictures_from(settings: Settings, address: str, publ
     assert storage.origin == (origin or public.removesuffix("/live/"))
 
 
+@pytest.mark.pure
 def test_pictures_are_kept_on_this_machine_unless_told_otherwise(settings: Settings):
     assert parse_media_storage("local").backend == settings.STORAGES["default"]
     assert settings.MEDIA_STORAGE.origin == ""
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     "address",
     [

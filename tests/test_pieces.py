@@ -12,6 +12,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from flashsale.exchange import Exchange
 from flashsale.pieces import PIECE_BYTES, FileBody, OpenFileBody, pieces
 
+pytestmark = pytest.mark.pure
+
 CONTENT = bytes(range(256)) * 1000
 
 

@@ -472,6 +472,7 @@ def test_the_text_is_aligned_and_fits_the_terminal(
     assert "→" in {line[column] for line in table}
 
 
+@pytest.mark.pure
 def test_usage_names_the_status(capsys: pytest.CaptureFixture[str], db: None):
     with pytest.raises(CommandError) as raised:
         call_command("preflight", "no-such-sale")
@@ -547,6 +548,7 @@ def test_a_stranger_is_asked_to_sign_in(upcoming_sale: Sale):
     assert (response.status_code, response["Location"]) == (302, f"/admin/login/?next={address}")
 
 
+@pytest.mark.pure
 def test_a_sale_that_is_not_there_has_no_preflight(admin_client: Client):
     assert admin_client.get("/admin/sales/sale/999/preflight/").status_code == 404
 

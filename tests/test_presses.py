@@ -457,6 +457,7 @@ def forms_in(template: str) -> list[str]:
     return re.findall(r'<form[^>]*method="post".*?</form>', template, re.DOTALL | re.IGNORECASE)
 
 
+@pytest.mark.pure
 def test_every_template_with_a_form_gives_it_a_token():
     roots = [root for root in map(Path, engines["django"].template_dirs) if "django_otp" not in root.parts]
     templates = {str(path.relative_to(root)): path.read_text() for root in roots for path in root.rglob("*.html")}

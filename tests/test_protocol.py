@@ -181,6 +181,7 @@ async def test_requests_that_nobody_reads_the_answers_of_wait_outside():
     assert max(held) <= MOST_QUEUED_BYTES / memory_bytes(b"/health/live", []) + 10
 
 
+@pytest.mark.pure
 async def test_what_waits_behind_a_client_who_left_is_not_run(caplog: pytest.LogCaptureFixture):
     ran: list[str] = []
 
@@ -227,6 +228,7 @@ async def test_an_idle_connection_is_closed_so_long_after_its_last_request():
     assert 1.0 <= idle_seconds < 2.0
 
 
+@pytest.mark.pure
 async def test_a_request_and_its_connection_leave_nothing_to_the_garbage_collector():
     config = uvicorn.Config(_hello, http=LaneProtocol, lifespan="off", log_level="warning")
     server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
@@ -254,6 +256,7 @@ async def _hello(scope: Any, receive: Any, send: Any) -> None:
     scope[EXCHANGE].respond(200, b"content-length: 5\r\n", b"hello")
 
 
+@pytest.mark.pure
 @pytest.mark.usefixtures("static_files")
 async def test_another_server_gets_the_messages_of_asgi():
     from flashsale.asgi import application

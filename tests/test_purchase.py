@@ -303,6 +303,7 @@ def test_the_header_of_the_purchase_script_tells_the_keys_of_its_call(open_sale:
 SCRIPTS = sorted((settings.BASE_DIR / "sales" / "lua").glob("*.lua"))
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_every_key_and_argument_of_a_script_is_in_its_header(path: Path):
     contract, code = path.read_text().split("]]\n", 1)

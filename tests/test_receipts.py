@@ -49,6 +49,7 @@ def token_of(sale_id: int, order_id: str) -> str:
 # Addresses
 
 
+@pytest.mark.pure
 def test_an_address_leads_to_the_view_and_names_its_order():
     token = token_of(*ORDER)
 
@@ -56,14 +57,17 @@ def test_an_address_leads_to_the_view_and_names_its_order():
     assert receipts.read(token) == ORDER
 
 
+@pytest.mark.pure
 def test_an_address_is_short_and_needs_no_escapes():
     assert re.fullmatch(r"/receipts/[0-9a-f.-]{1,60}/", receipts.address(*ORDER))
 
 
+@pytest.mark.pure
 def test_a_signature_has_128_bits():
     assert re.fullmatch(r"7\.1771063530000-0\.[0-9a-f]{32}", token_of(*ORDER))
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("place", range(len("7.1771063530000-0.") + 32))
 def test_a_token_with_another_character_is_nobodys(place: int):
     token = token_of(*ORDER)
@@ -72,16 +76,19 @@ def test_a_token_with_another_character_is_nobodys(place: int):
     assert receipts.read(token[:place] + other + token[place + 1 :]) is None
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("token", ["", ".", "..", "7", "7.1771063530000-0", "7.1771063530000-0.", "é.é.é", "x" * 5000])
 def test_what_is_no_token(token: str):
     assert receipts.read(token) is None
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("length", range(50))
 def test_a_token_that_was_cut_off_is_nobodys(length: int):
     assert receipts.read(token_of(*ORDER)[:length]) is None
 
 
+@pytest.mark.pure
 def test_another_secret_key_signs_otherwise(settings: Settings):
     token = token_of(*ORDER)
 
@@ -91,6 +98,7 @@ def test_another_secret_key_signs_otherwise(settings: Settings):
     assert receipts.read(token) is None
 
 
+@pytest.mark.pure
 def test_an_earlier_secret_key_still_counts_while_it_is_a_fallback(settings: Settings):
     token, earlier = token_of(*ORDER), settings.SECRET_KEY
 
@@ -283,6 +291,7 @@ def test_the_key_that_bought_gets_the_same_receipt_again(http: httpx.Client, ope
     assert receipts.read(purchased["receiptUrl"].split("/")[2]) == (open_sale.id, purchased["orderId"])
 
 
+@pytest.mark.pure
 def test_two_sales_have_different_receipts():
     assert receipts.address(1, "1771063530000-0") != receipts.address(2, "1771063530000-0")
 

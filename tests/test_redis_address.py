@@ -8,6 +8,8 @@ from flashsale import variables
 from flashsale.redis_address import parse_redis_address
 from sales.store.keys import key_of, slot
 
+pytestmark = pytest.mark.pure
+
 
 def test_one_server_is_taken_as_it_is():
     for url in ("redis://localhost:6379/0", "rediss://:secret@redis.example.com", "unix:///run/redis.sock?db=1"):

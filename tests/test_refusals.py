@@ -30,6 +30,7 @@ def test_no_page_at_the_address(http: httpx.Client):
     assert_page(http.get("/nowhere"), 404, "Nothing here")
 
 
+@pytest.mark.pure
 def test_who_works_at_the_desk_is_led_back_to_it(admin_client: Client, static_files: None):
     page = admin_client.get("/admin/nowhere/")
 
@@ -82,6 +83,7 @@ def test_redis_is_gone(http: httpx.Client, redis_server: RedisServer, open_sale:
     assert_page(listing, 503, "We cannot sell right now")
 
 
+@pytest.mark.pure
 @pytest.mark.usefixtures("static_files")
 @pytest.mark.parametrize(
     ("handler", "arguments", "status", "title"),
@@ -99,6 +101,7 @@ def test_what_django_asks_for_when_it_fails(handler: Callable, arguments: tuple,
     assert f"<h1>{title}</h1>" in response.content.decode()
 
 
+@pytest.mark.pure
 @pytest.mark.usefixtures("static_files")
 def test_a_defect_in_django_is_the_same_page(monkeypatch: pytest.MonkeyPatch):
     def fail(request: object) -> None:

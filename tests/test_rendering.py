@@ -46,6 +46,7 @@ def test_a_compressed_page_is_not_sent_again(http: httpx.Client, open_sale: Sale
     assert [name for name in again.headers if name.startswith("content-") and "security" not in name] == []
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("header", "takes"),
     [
@@ -63,6 +64,7 @@ def test_who_takes_gzip(header: str, takes: bool):
     assert rendering.allows(header, "gzip") is takes
 
 
+@pytest.mark.pure
 def test_a_page_is_rendered_and_compressed_once_for_many(monkeypatch: pytest.MonkeyPatch):
     compressed: list[bytes] = []
     pack = gzip.compress

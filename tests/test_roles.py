@@ -102,6 +102,7 @@ def test_an_administrator_may_do_all_that_anybody_may(order: Order):
     assert set(statuses) - allowed(statuses) == {*NOBODYS}
 
 
+@pytest.mark.pure
 def test_every_permission_that_there_is_belongs_to_administrators(db: None):
     held = Group.objects.get(name="administrator").permissions.all()
 
@@ -163,6 +164,7 @@ def test_the_history_tells_the_second_and_the_zone(order: Order, settings: Setti
     assert "1 May 2031, 06:00:07 JST" in page
 
 
+@pytest.mark.pure
 def test_granting_twice_changes_nothing(db: None):
     before = set(Group.objects.get(name="viewer").permissions.all())
 
@@ -171,6 +173,7 @@ def test_granting_twice_changes_nothing(db: None):
     assert set(Group.objects.get(name="viewer").permissions.all()) == before
 
 
+@pytest.mark.pure
 @pytest.mark.django_db(transaction=True)
 def test_a_test_that_empties_the_database_leaves_the_roles():
     def held() -> dict[str, set[str]]:

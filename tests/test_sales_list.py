@@ -85,6 +85,7 @@ def test_every_page_links_to_the_list(http: httpx.Client, make_sale: MakeSale, s
     assert 'href="/sales/"' in http.get(path).text
 
 
+@pytest.mark.pure
 def test_a_list_shows_no_more_than_it_can_read():
     crowd = {f"sale-{number}": Listing(number, 0, 1000 + number) for number in range(500)}
 

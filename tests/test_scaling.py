@@ -40,22 +40,26 @@ def cells(words: str) -> list[str]:
     return [cell.strip() for cell in row.split("|")[2:-1]]
 
 
+@pytest.mark.pure
 def test_the_document_says_what_was_measured():
     text = DOCUMENT.read_text()
 
     assert [name for name, table in tables(RESULTS).items() if table not in text] == []
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("sentence", sentences.of_the_guide(RESULTS))
 def test_the_words_around_the_tables_follow_from_them(sentence: str):
     assert sentence in " ".join(DOCUMENT.read_text().split())
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("sentence", sentences.of_the_readme(RESULTS))
 def test_the_readme_follows_from_the_tables(sentence: str):
     assert sentence in " ".join((settings.BASE_DIR / "README.md").read_text().split())
 
 
+@pytest.mark.pure
 def test_a_plan_follows_from_the_costs():
     """The smallest one: to look for a larger one takes longer, and the tests below hold those to the simulation."""
     plan = plan_for(*CROWDS[0], RESULTS)
@@ -92,6 +96,7 @@ def test_with_less_than_the_plan_a_core_is_filled():
     assert fewer_sales.fullest_redis > FULL
 
 
+@pytest.mark.pure
 def test_plans_use_the_price_of_an_attempt_that_the_table_shows():
     costs = costs_in_the_cloud(RESULTS)
 
@@ -101,6 +106,7 @@ def test_plans_use_the_price_of_an_attempt_that_the_table_shows():
     assert f"keepalive {PROXIED};" in (settings.BASE_DIR / "deploy" / "nginx.conf").read_text()
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("number", range(len(CROWDS)))
 def test_the_price_is_that_of_the_machines_in_the_table(number: int):
     words, price = cells("machines of two cores")[number], cells("machines, three hours")[number]
@@ -110,6 +116,7 @@ def test_the_price_is_that_of_the_machines_in_the_table(number: int):
     assert not kinds or sum(kinds) == in_all
 
 
+@pytest.mark.pure
 def test_the_machines_have_the_cores_of_the_plan():
     for number, plan in enumerate(PLANS[1:], start=1):
         words = cells("machines of two cores")[number]
@@ -124,11 +131,13 @@ def test_the_machines_have_the_cores_of_the_plan():
         assert rented["SQL and order writer"] == 1
 
 
+@pytest.mark.pure
 def test_one_machine_does_it_all_while_that_does_not_fill_it():
     assert machines.rent(1, 1, 1, used_cores=1.4, full=0.7) == {"all": 1}
     assert machines.rent(1, 1, 1, used_cores=1.41, full=0.7)["web"] == 1
 
 
+@pytest.mark.pure
 def test_orders_are_reckoned_with_the_database_of_many_machines():
     orders = RESULTS["orders"]
     rate = median(point["rows_per_second"] for point in orders["points"])
@@ -137,6 +146,7 @@ def test_orders_are_reckoned_with_the_database_of_many_machines():
     assert orders["sql"].startswith("PostgreSQL ")  # SQLite is for one machine
 
 
+@pytest.mark.pure
 def test_a_crowd_costs_less_in_machines_than_its_copies():
     # docs/scaling.md says so of the largest.
     assert PLANS[-1]["machine_dollars"] < PLANS[-1]["edge_dollars"]

@@ -213,6 +213,7 @@ def let_in(*attempts: Callable[[], object]) -> int:
     return sum(map(bool, answers))
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("is_backup", [False, True])
 def test_of_those_who_send_a_code_at_once_one_is_let_in(transactional_db: None, is_backup: bool):
     olga = User.objects.create_superuser("olga")
@@ -226,6 +227,7 @@ def test_of_those_who_send_a_code_at_once_one_is_let_in(transactional_db: None, 
             model.objects.update(throttling_failure_count=0)
 
 
+@pytest.mark.pure
 def test_control_without_the_lock_everybody_is_let_in(transactional_db: None):
     """The same, over a twin that decides by what it has read earlier."""
     olga = User.objects.create_superuser("olga")
@@ -276,6 +278,7 @@ def test_guessed_codes_count_under_the_limit_of_the_log_in(protected: tuple[User
     assert then.status_code == 429
 
 
+@pytest.mark.pure
 def test_a_session_that_was_opened_without_the_code_sees_nothing(protected: tuple[User, list[str]]):
     olga, _ = protected
     client = Client()
@@ -399,6 +402,7 @@ def test_an_administrator_takes_a_lost_one_away(administrator: Client, protected
     assert "boss: Took the second factor away: it was lost." in history(olga)
 
 
+@pytest.mark.pure
 def test_the_list_of_people_shows_who_has_one(administrator: Client, protected: tuple[User, list[str]]):
     rows = re.findall(r'field-username"><a href="[^"]+">(\w+)<.*?alt="(True|False)"></td></tr>', people(administrator))
 
@@ -409,6 +413,7 @@ def people(client: Client) -> str:
     return text(client.get("/admin/auth/user/"))
 
 
+@pytest.mark.pure
 def test_of_ones_own_a_code_is_asked(administrator: Client):
     boss = User.objects.get(username="boss")
 
@@ -417,6 +422,7 @@ def test_of_ones_own_a_code_is_asked(administrator: Client):
     assert response["Location"] == PAGE
 
 
+@pytest.mark.pure
 def test_nobody_else_takes_it_away(protected: tuple[User, list[str]]):
     olga, _ = protected
     pia = User.objects.create_user("pia", is_staff=True)
@@ -430,6 +436,7 @@ def test_nobody_else_takes_it_away(protected: tuple[User, list[str]]):
     assert second_factor.is_on(olga)
 
 
+@pytest.mark.pure
 def test_nobody_sees_anothers_secret(administrator: Client, protected: tuple[User, list[str]]):
     olga, _ = protected
     device = TOTPDevice.objects.get(user=olga)
@@ -438,6 +445,7 @@ def test_nobody_sees_anothers_secret(administrator: Client, protected: tuple[Use
     assert {administrator.get(f"/admin/{path}").status_code for path in paths} == {404}
 
 
+@pytest.mark.pure
 def test_shoppers_accounts_have_no_page_of_it(db: None):
     client = Client()
     client.force_login(User.objects.create_user("shopper"))
@@ -462,6 +470,7 @@ def test_the_command_lets_in_who_has_lost_everything(
     assert history(olga)[-1] == "olga: The second factor was taken away by manage.py forget_second_factor."
 
 
+@pytest.mark.pure
 def test_the_command_names_whom_it_does_not_know(db: None):
     with pytest.raises(CommandError, match="Nobody signs in as 'nobody'"):
         call_command("forget_second_factor", "nobody")
@@ -541,6 +550,7 @@ def test_nobody_is_kept_out_at_any_step(own_visitor: Visitor, scheme: str):
     assert found == {sentence: [] for sentence in found}
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("spell", ["{0} {1}.", "{0}-{1}", "“{0}{1}”"])
 def test_codes_are_taken_however_they_are_typed(protected: tuple[User, list[str]], spell: str):
     olga, backup_codes = protected
@@ -550,6 +560,7 @@ def test_codes_are_taken_however_they_are_typed(protected: tuple[User, list[str]
     assert second_factor.check(olga, spell.format(of_paper[:8].upper(), of_paper[8:].upper()))
 
 
+@pytest.mark.pure
 def test_a_code_in_digits_of_another_script_is_taken(protected: tuple[User, list[str]]):
     olga, _ = protected
 

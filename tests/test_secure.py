@@ -154,6 +154,7 @@ def test_what_only_looks_like_health_is_not(https_server: WebServer, path: str):
     assert httpx.get(f"{https_server.url}{path}").status_code == 301
 
 
+@pytest.mark.pure
 def test_a_session_ends_after_twelve_hours(db: None, static_files: None):
     User.objects.create_superuser("olga", password=PASSWORD)
     client = Client()

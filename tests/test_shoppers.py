@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from sales.shoppers import LONGEST_USER_ID, InvalidShopper, bare, find, normalise
 
+pytestmark = pytest.mark.pure
+
 
 @pytest.mark.parametrize(
     ("typed", "spelling"),

@@ -14,6 +14,7 @@ COSTS = Costs(
 FREE = Costs(*[0.0] * len(Costs._fields))
 
 
+@pytest.mark.pure
 def test_a_lone_shopper_waits_for_each_step_once():
     rush = simulate([1.0], stock=1, workers=3, costs=COSTS)
 
@@ -22,6 +23,7 @@ def test_a_lone_shopper_waits_for_each_step_once():
     assert (rush.sold, rush.batches, rush.unavailable, rush.unknown) == (1, 1, 0, 0)
 
 
+@pytest.mark.pure
 def test_everybody_is_answered_and_every_unit_is_sold_once():
     rush = simulate(presses(20_000, half_within_seconds=1, spread=0.8, seed=3), stock=700, workers=4, costs=COSTS)
 
@@ -44,6 +46,7 @@ def test_a_queue_in_front_of_a_worker_is_as_long_as_queueing_theory_says():
     assert queued == pytest.approx(load * service / (2 * (1 - load)), rel=0.05)
 
 
+@pytest.mark.pure
 def test_redis_decides_as_fast_as_its_costs_let_it():
     # All at once, at workers that cost nothing: full batches, and Redis never waits.
     rush = simulate([0.0] * 50_000, stock=0, workers=10, costs=FREE._replace(call_us=40, refusal_us=5))
@@ -53,6 +56,7 @@ def test_redis_decides_as_fast_as_its_costs_let_it():
     assert rush.redis_busy == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.pure
 def test_calls_that_come_together_share_one_sync():
     shoppers = [0.0, *[0.0001] * 60]
 
@@ -62,6 +66,7 @@ def test_calls_that_come_together_share_one_sync():
     assert rush.last_answer_at == pytest.approx(0.001)
 
 
+@pytest.mark.pure
 def test_what_redis_cannot_decide_in_time_is_refused_and_asked_again():
     slow = COSTS._replace(refusal_us=1_000)
 
@@ -73,6 +78,7 @@ def test_what_redis_cannot_decide_in_time_is_refused_and_asked_again():
     assert rush.wait(0.99) > 1
 
 
+@pytest.mark.pure
 def test_a_shopper_whose_answer_was_lost_does_not_buy_twice():
     slow = COSTS._replace(sync_us=1_500_000)
 
@@ -83,6 +89,7 @@ def test_a_shopper_whose_answer_was_lost_does_not_buy_twice():
     assert len(rush.waits) == 50
 
 
+@pytest.mark.pure
 def test_half_of_the_shoppers_press_within_the_time_that_is_said():
     pressed = presses(10_000, half_within_seconds=2, spread=0.8, seed=1)
 
@@ -91,6 +98,7 @@ def test_half_of_the_shoppers_press_within_the_time_that_is_said():
     assert pressed == presses(10_000, half_within_seconds=2, spread=0.8, seed=1)
 
 
+@pytest.mark.pure
 def test_a_core_is_as_full_as_its_busiest_moment():
     core = Core()
 
@@ -102,6 +110,7 @@ def test_a_core_is_as_full_as_its_busiest_moment():
     assert core.fullest() == pytest.approx(0.5)
 
 
+@pytest.mark.pure
 def test_a_core_is_not_full_while_it_waits_for_the_disk():
     core = Core()
 
@@ -113,6 +122,7 @@ def test_a_core_is_not_full_while_it_waits_for_the_disk():
     assert core.fullest() == pytest.approx(0.2)
 
 
+@pytest.mark.pure
 def test_cores_are_filled_by_the_batches_that_arise():
     # One after the other, so that each attempt is a batch of its own: 100 of them in a moment.
     pressed = [number * MOMENT_SECONDS / 100 for number in range(1_000)]

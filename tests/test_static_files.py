@@ -23,6 +23,7 @@ def is_gathered(url: str) -> bool:
     return (settings.STATIC_ROOT / url.removeprefix(settings.STATIC_URL)).is_file()
 
 
+@pytest.mark.pure
 def test_all_that_forms_of_the_desk_ask_for_is_gathered():
     widget = AutocompleteSelect(Sale._meta.get_field("name"), admin.site)
     media = [widget.media, *(model_admin.media for model_admin in admin.site._registry.values())]
@@ -32,6 +33,7 @@ def test_all_that_forms_of_the_desk_ask_for_is_gathered():
     assert [url for url in asked if not is_gathered(url)] == []
 
 
+@pytest.mark.pure
 def test_all_that_templates_name_is_gathered():
     directories = [settings.BASE_DIR / "templates", *get_app_template_dirs("templates")]
     templates = [Path(path) for directory in directories for path in directory.rglob("*.html")]
@@ -41,6 +43,7 @@ def test_all_that_templates_name_is_gathered():
     assert [name for name in named if not is_gathered(static(name))] == []
 
 
+@pytest.mark.pure
 def test_no_file_is_gathered_under_a_second_name():
     gathered = {path.relative_to(settings.STATIC_ROOT) for path in settings.STATIC_ROOT.rglob("*") if path.is_file()}
     plain = [str(path) for path in gathered if not re.search(r"\.[0-9a-f]{12}(\.|$)", path.name)]
@@ -104,6 +107,7 @@ def test_nothing_else_is_served(http: httpx.Client, path: str):
     assert http.get(f"/static/{path}").status_code == 404
 
 
+@pytest.mark.pure
 def test_all_files_together_are_small():
     found = files.gathered()
 
@@ -111,6 +115,7 @@ def test_all_files_together_are_small():
     assert sum(len(each.whole.content) for file in found.values() for each in file.values()) < 4 * 1024 * 1024
 
 
+@pytest.mark.pure
 def test_of_earlier_releases_the_newest_are_kept(sheet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     current = sheet.removeprefix("/static/")
     monkeypatch.setattr(settings, "STATIC_ROOT", tmp_path)

@@ -20,6 +20,7 @@ NO_KEYS = [
 ]
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("cookie", NO_KEYS)
 def test_what_cannot_be_a_sessions_key_is_no_session(cookie: str, caplog: pytest.LogCaptureFixture):
     client = Client(headers={"Cookie": f"{settings.SESSION_COOKIE_NAME}={cookie}"})
@@ -32,6 +33,7 @@ def test_what_cannot_be_a_sessions_key_is_no_session(cookie: str, caplog: pytest
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+@pytest.mark.pure
 def test_the_key_of_a_session_is_one():
     session = SessionStore()
     session["seen"] = "it"

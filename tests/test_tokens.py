@@ -15,6 +15,8 @@ from pytest_django import Settings
 
 from sales import tokens
 
+pytestmark = pytest.mark.pure
+
 SALE, KEY_NUMBER, MINUTE = 7, 1, 60
 
 

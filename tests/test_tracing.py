@@ -112,6 +112,7 @@ def test_who_sends_nothing_gets_nothing(http: httpx.Client):
     assert "traceparent" not in response.headers
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(
     ("traceparent", "is_valid"),
     [

@@ -9,6 +9,8 @@ import pytest
 from flashsale import uploads
 from flashsale.bodies import Message
 
+pytestmark = pytest.mark.pure
+
 
 class FullDisk:
     """A file that takes what it is given into a buffer, which the disk then refuses."""

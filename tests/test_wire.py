@@ -70,6 +70,7 @@ async def serving(protocol: type[LaneProtocol]) -> AsyncIterator[int]:
     await task
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(("protocol", "is_seen"), [(LaneProtocol, False), (LenientProtocol, True)])
 async def test_a_parser_with_leniencies_is_seen_to_answer_what_is_hidden(protocol: type[LaneProtocol], is_seen: bool):
     report = Report()
@@ -98,6 +99,7 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 }
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("defect", BROKEN)
 async def test_a_server_that_breaks_a_rule_is_seen_to(defect: str):
     answer, words = BROKEN[defect]
@@ -113,6 +115,7 @@ async def test_a_server_that_breaks_a_rule_is_seen_to(defect: str):
     assert any(words in failure for failure in report.failures)
 
 
+@pytest.mark.pure
 async def test_a_server_that_refuses_and_closes_breaks_no_rule():
     report = Report()
 
@@ -127,6 +130,7 @@ async def test_a_server_that_refuses_and_closes_breaks_no_rule():
     assert report.failures == []
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize(("after_seconds", "words"), [(0, "0 answers"), (0.5, "TimeoutError()")])
 async def test_a_server_that_leaves_what_is_right_unanswered_is_seen(
     monkeypatch: pytest.MonkeyPatch, after_seconds: float, words: str
@@ -146,6 +150,7 @@ async def test_a_server_that_leaves_what_is_right_unanswered_is_seen(
     assert sum(words in failure for failure in report.failures) == 20
 
 
+@pytest.mark.pure
 def test_who_bought_without_a_word_and_what_was_told_in_vain_are_seen():
     report = Report(sold={"2-0": "1-7", "9-0": "1-8"})
     held = {
@@ -165,11 +170,13 @@ def test_who_bought_without_a_word_and_what_was_told_in_vain_are_seen():
     ]
 
 
+@pytest.mark.pure
 def test_memory_that_grows_and_a_worker_that_died_are_seen():
     assert wire.growth([{1: 50.0, 2: 50.0}, {1: 55.0, 2: 50.0}]) == []
     assert wire.growth([{1: 50.0, 2: 50.0}, {1: 70.0, 2: 50.0}]) == ["memory grows: 50.0 70.0"]
     assert "has died" in wire.growth([{1: 50.0, 2: 50.0}, {1: 50.0, 3: 50.0}])[0]
 
 
+@pytest.mark.pure
 def test_a_case_is_the_same_each_time():
     assert [case(3, number).raw for number in range(50)] == [case(3, number).raw for number in range(50)]
