@@ -54,7 +54,7 @@ bench: $(VENV)/.installed-dev  ## measure side by side with Go, Express and othe
 	@$(BIN)/python -m tests.load.bench $(OPTIONS)
 
 growth: $(VENV)/.installed-dev  ## measure how costs grow, and draw it into docs/
-	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-plots.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-plots.txt
 	@$(BIN)/python -m tests.load.growth
 
 scaling: $(VENV)/.installed-dev  ## measure where each part is full, simulate rushes, write docs/scaling.md: all, or these STEPS
@@ -74,15 +74,15 @@ mutants: $(VENV)/.installed-dev  ## plant bugs, and expect the tests to catch ea
 	@$(BIN)/python -m tests.mutants
 
 lint: $(VENV)/.installed-dev  ## check style and types
-	@$(BIN)/ruff check --quiet .
-	@$(BIN)/ruff format --check --quiet .
-	@SECRET_KEY=only-for-types ALLOWED_HOSTS=localhost $(BIN)/mypy
-	@$(BIN)/djlint --quiet --check --lint templates
+	@$(BIN)/python -m ruff check --quiet .
+	@$(BIN)/python -m ruff format --check --quiet .
+	@SECRET_KEY=only-for-types ALLOWED_HOSTS=localhost $(BIN)/python -m mypy
+	@$(BIN)/python -m djlint --quiet --check --lint templates
 
 format: $(VENV)/.installed-dev  ## rewrite the code in the house style
-	@$(BIN)/ruff check --fix .
-	@$(BIN)/ruff format .
-	@$(BIN)/djlint --quiet --reformat templates
+	@$(BIN)/python -m ruff check --fix .
+	@$(BIN)/python -m ruff format .
+	@$(BIN)/python -m djlint --quiet --reformat templates
 
 messages: $(VENV)/.installed-dev  ## gather what pages say into sales/locale/, and compile it (needs gettext)
 	@SECRET_KEY=only-for-messages ALLOWED_HOSTS=localhost $(BIN)/python manage.py makemessages --verbosity=0 \
@@ -94,28 +94,33 @@ screenshots: $(VENV)/.installed-dev  ## take pictures of all pages in all states
 	@$(BIN)/python -m pytest tests/screenshots.py
 
 lock: $(VENV)/.installed-dev  ## pin the packages of pyproject.toml anew
-	@$(BIN)/pip install --quiet uv
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml -o requirements.txt
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml --group dev \
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/python -m uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml -o requirements.txt
+	@$(BIN)/python -m uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml --group dev \
 		--constraint requirements.txt -o requirements-dev.txt
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --group plots \
+	@$(BIN)/python -m uv pip compile --quiet --universal --generate-hashes --no-header --group plots \
 		--constraint requirements-dev.txt -o requirements-plots.txt
 
 clean:  ## remove the virtual environment and caches; var/ with its data stays
 	@rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.made:
-	@python=$$($(FIND_PYTHON)); \
-	if [ -z "$$python" ]; then echo "flashsale: Python 3.11 or later is needed; found: $$(python3 --version 2>&1)" >&2; exit 1; fi; \
-	"$$python" -m venv $(VENV) || { echo "flashsale: cannot make $(VENV); on Debian: apt install python3-venv" >&2; exit 1; }
+	@fail() { echo "flashsale: $$1" >&2; exit 1; }; \
+	python=$$($(FIND_PYTHON)); \
+	[ -n "$$python" ] || fail "Python 3.11 or later is needed; found: $$(python3 --version 2>&1)"; \
+	"$$python" -c 'import ensurepip, venv' 2>/dev/null || fail "Python's venv is missing; on Debian: apt install $${python##*/}-venv"; \
+	case "$(VENV):$$PWD" in /*) ;; *:*:*) fail "Python cannot work under a path with a colon. Rename or move $$PWD."; esac; \
+	why=$$(mkdir -p $(VENV) 2>&1 && touch $(VENV) 2>&1) || \
+		fail "cannot make $(VENV) in $$PWD ($${why##*: }). Make that folder writable, or clone into one of yours."; \
+	"$$python" -m venv $(VENV) || fail "cannot make $(VENV); the lines above say why."
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.made requirements.txt
 	@echo "Installing packages; this is done once …"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	@echo "Installing the tests' packages; this is done once …"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	@touch $@

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tests import parts
 
+MISSING = "a small disk cannot be mounted: unshare --user --mount fails"
+
 # The place is $0, its size $1.
 _MOUNT = 'mount -t tmpfs -o size="$1"k tmpfs "$0" && shift && exec "$@"'
 
@@ -27,6 +29,17 @@ class SmallDisk:
         namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _MOUNT]
         return [*namespace, str(self._place), str(self._kib)]
 
+    def join(self, process: int) -> list[str]:
+        """What starts one more command with the disk, beside a process that has it."""
+        return ["nsenter", f"--target={process}", "--user", "--preserve-credentials", "--mount"]
+
+    def seen_by(self, process: int) -> Path:
+        """Return where a process's disk is for everybody else."""
+        return Path(f"/proc/{process}/root{self._place}")
+
+    def is_mounted(self, process: int) -> bool:
+        return self.seen_by(process).stat().st_dev != self._place.stat().st_dev
+
     def fill(self, process: int) -> None:
         """Take what room there is, as one of its processes sees it."""
         with suppress(OSError), self._filler(process).open("wb", buffering=0) as file:
@@ -37,11 +50,15 @@ class SmallDisk:
         self._filler(process).unlink()
 
     def _filler(self, process: int) -> Path:
-        return Path(f"/proc/{process}/root{self._place}/filler")
+        return self.seen_by(process) / "filler"
+
+
+def may_be_made() -> bool:
+    command = [*SmallDisk(Path("/mnt"), 4).wrap, "true"]
+    return bool(shutil.which(command[0])) and subprocess.run(command, capture_output=True).returncode == 0
 
 
 def need() -> None:
     """Skip a test where no such disk can be made; in CI that fails."""
-    command = [*SmallDisk(Path("/mnt"), 4).wrap, "true"]
-    if not shutil.which(command[0]) or subprocess.run(command, capture_output=True).returncode:
-        parts.lack("a small disk cannot be mounted: unshare --user --mount fails")
+    if not may_be_made():
+        parts.lack(MISSING)

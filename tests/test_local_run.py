@@ -348,21 +348,62 @@ def test_a_directory_that_cannot_be_written_is_one_clear_line(project_copy: Path
     assert "Traceback" not in run.output
 
 
-def test_an_old_python_is_one_clear_line(project_copy: Path, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("python", "told"),
+    [
+        (
+            '[ "$1" = --version ] && echo Python 3.9.2; exit 1',
+            "Python 3.11 or later is needed; found: Python 3.9.2",
+        ),
+        (
+            'case "$2" in *ensurepip*) exit 1; esac',
+            "Python's venv is missing; on Debian: apt install python3-venv",
+        ),
+    ],
+    ids=["old", "without venv"],
+)
+def test_a_python_that_cannot_run_it_is_one_line(project_copy: Path, tmp_path: Path, python: str, told: str):
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("make", "sh", "touch"):
+    for name in ("make", "sh"):
         (tools / name).symlink_to(shutil.which(name) or name)
-    old = tools / "python3"
-    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2\nexit 1\n')
-    old.chmod(0o755)
+    (tools / "python3").write_text(f"#!/bin/sh\n{python}\n")
+    (tools / "python3").chmod(0o755)
 
+    assert first_lines(project_copy, PATH=str(tools)) == [f"flashsale: {told}"]
+
+
+def test_a_clone_that_cannot_be_written_is_one_line(project_copy: Path):
+    (told,) = first_lines(project_copy, "VENV=/proc/flashsale/.venv")
+
+    assert told.startswith("flashsale: cannot make /proc/flashsale/.venv in ")
+    assert f" {project_copy} (No such file or directory)" in told
+    assert told.endswith("Make that folder writable, or clone into one of yours.")
+
+
+def test_a_path_with_a_colon_is_one_line(project_copy: Path):
+    clone = project_copy.rename(project_copy.with_name("shop:2"))
+
+    (told,) = first_lines(clone)
+
+    assert told == f"flashsale: Python cannot work under a path with a colon. Rename or move {clone}."
+
+
+def first_lines(clone: Path, *words: str, **environment: str) -> list[str]:
+    """Return what a `make run` that cannot begin says, without make's own line at the end."""
     result = subprocess.run(
-        ["make", "run"], cwd=project_copy, env={"PATH": str(tools)}, capture_output=True, text=True, timeout=60
+        ["make", "run", *words],
+        cwd=clone,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
     assert result.returncode != 0
-    assert "flashsale: Python 3.11 or later is needed; found: Python 3.9.2" in result.stderr
+    *lines, last = result.stderr.splitlines()
+    assert last.startswith("make: ***")
+    return lines
 
 
 @pytest.mark.parametrize("name", ["SECRET_KEY", "ALLOWED_HOSTS"])

@@ -4,13 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 from flashsale.supervisor import die_with_parent
-from tests import parts
+from tests import small_disks
 from tests.postgresql import MISSING, find_binaries
 
 PROJECT_DIR = Path(__file__).resolve().parents[2]
@@ -89,17 +87,6 @@ def what_lacks(*, needs_postgresql: bool, needs_faketime: bool, needs_mount: boo
         return MISSING
     if needs_faketime and not faketime_library():
         return "no libfaketime; on Debian: apt install faketime"
-    if needs_mount and os.geteuid() != 0:
-        return parts.ROOT_ALONE
-    if needs_mount and not _may_mount():
-        return "this root may not mount a small disk"
+    if needs_mount and not small_disks.may_be_made():
+        return small_disks.MISSING
     return ""
-
-
-@cache
-def _may_mount() -> bool:
-    with tempfile.TemporaryDirectory(prefix="flashsale-disk-") as directory:
-        if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", directory], capture_output=True).returncode != 0:
-            return False
-        subprocess.run(["umount", directory], check=True)
-        return True

@@ -23,6 +23,7 @@ from tests.faults.databases import PostgreSQL, SQLite, new_postgresql, new_sqlit
 from tests.faults.load import Client, Load
 from tests.faults.proxy import Proxy
 from tests.servers import free_port
+from tests.small_disks import SmallDisk
 
 READY_WITHIN_SECONDS = 60.0
 SLUG = "widget"
@@ -82,8 +83,7 @@ class Stage:
 
     def _set_up(self) -> None:
         if self.plan.small_disk:
-            self.redis_dir.mkdir()
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", self.redis_dir], check=True)
+            self._mount_small_disk()
         self._clock_file.write_text("+0")
         is_sqlite = self.plan.database == "sqlite"
         self.database: SQLite | PostgreSQL = new_sqlite(self.var_dir) if is_sqlite else new_postgresql()
@@ -111,14 +111,23 @@ class Stage:
             programs.kill(process)
         if proxy := getattr(self, "proxy", None):
             proxy.close()
-        if self.plan.small_disk and os.path.ismount(self.redis_dir):
-            subprocess.run(["umount", self.redis_dir], check=True)
         embedded_redis.remove_short_link(self.var_dir)
         shutil.rmtree(self.var_dir, ignore_errors=True)
 
     @property
     def redis_dir(self) -> Path:
-        return self.var_dir / "redis"
+        """Where Redis's files are for this process."""
+        return self._disk.seen_by(self._disk_holder.pid) if self.plan.small_disk else self.var_dir / "redis"
+
+    def _mount_small_disk(self) -> None:
+        """Have a process hold a disk of 4 MB for Redis's files, which stays when Redis ends."""
+        self._disk = SmallDisk(self.var_dir / "redis", 4096)
+        self._disk_holder = self._start([*self._disk.wrap, "sleep", "infinity"], "disk.log", dict(os.environ))
+        deadline = time.monotonic() + READY_WITHIN_SECONDS
+        while not self._disk.is_mounted(self._disk_holder.pid):
+            assert self._disk_holder.poll() is None, self.log("disk.log")
+            assert time.monotonic() < deadline, self.log("disk.log")
+            time.sleep(0.01)
 
     @property
     def redis(self) -> Any:
@@ -135,7 +144,9 @@ class Stage:
             # Time-outs are monotonic, and stay as they are. It looks at the file once a second.
             settings |= programs.shifted_clock(FAKETIME_TIMESTAMP_FILE=str(self._clock_file))
             settings |= {"FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-        self.redis_process = self._start(embedded_redis.command(self.var_dir), "redis-process.log", settings)
+        joined = self._disk.join(self._disk_holder.pid) if self.plan.small_disk else []
+        command = [*joined, *embedded_redis.command(self.var_dir)]
+        self.redis_process = self._start(command, "redis-process.log", settings)
         deadline = time.monotonic() + READY_WITHIN_SECONDS
         while wait:
             try:
@@ -229,7 +240,8 @@ class Stage:
     def log(self, name: str) -> str:
         """Return the end of one of the logs, for a person to read."""
         with suppress(OSError):
-            return f"{name}:\n" + (self.var_dir / name).read_text(errors="replace")[-3000:]
+            path = self.redis_dir / "redis.log" if name == "redis/redis.log" else self.var_dir / name
+            return f"{name}:\n" + path.read_text(errors="replace")[-3000:]
         return f"{name} is missing"
 
     @property
