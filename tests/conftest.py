@@ -23,8 +23,6 @@ from django.db import connection
 from django.db.models import Model
 from django.utils import timezone, translation
 from httpx._config import DEFAULT_TIMEOUT_CONFIG
-from hypothesis import HealthCheck
-from hypothesis import settings as hypothesis_settings
 from playwright.sync_api import Browser, Page
 from pytest_django import DjangoDbBlocker, Settings
 
@@ -51,10 +49,6 @@ PROCESSES = min(16, 2 * len(os.sched_getaffinity(0)))
 # httpx gives up after 5 s otherwise, which is too soon for a busy machine.
 for way in ("connect", "read", "write", "pool"):
     setattr(DEFAULT_TIMEOUT_CONFIG, way, 60)
-
-# How long an example takes says nothing on a busy machine.
-hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=list(HealthCheck))
-hypothesis_settings.load_profile("patient")
 
 MakeSale = Callable[..., Sale]
 OpenPage = Callable[..., Page]
