@@ -29,6 +29,7 @@ from sales import (
     vigil,
     written,
 )
+from sales import audit as audits
 from sales.acknowledged import Known
 from sales.audit import audit
 from sales.models import MissingOrder, Order, Sale
@@ -59,7 +60,7 @@ def run() -> Iterator[Callable[[Awaitable[Result]], Result]]:
 @pytest.fixture(autouse=True)
 def _prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     written.pages.clear()
-    monkeypatch.setattr(snapshots, "READ_WITHIN_SECONDS", 20)  # a busy machine is no loss
+    monkeypatch.setattr(audits, "WRITER_HAS_SECONDS", 0)
 
 
 async def remembered(sale: Sale) -> dict[str, str]:

@@ -3,18 +3,17 @@
 import random
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 
 from sales.models import Sale
-from tests.servers import WebServer, free_port
+from tests.servers import PATIENT, WebServer, free_port
 
 SHARE = 40
-VARIANTS = 10_000
 # Linux answers on all of 127.0.0.0/8, so that one machine has as many peers as a test needs.
-STRANGER, PROXY, CAMPUS = "127.0.0.1", "127.0.0.2", "127.0.0.3"
+STRANGER, PROXY, CAMPUS, OTHER_STRANGER = "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"
 NAMES = [
     *("X-Forwarded-For", "X_Forwarded_For", "Forwarded", "X-Real-IP", "True-Client-IP", "CF-Connecting-IP"),
     *("X-Client-IP", "Via", "X-Forwarded", "Forwarded-For", "X-Cluster-Client-IP", "Fastly-Client-IP", "Client-IP"),
@@ -31,14 +30,21 @@ def guarded(redis_server: object, static_files: None, django_db_setup: None) -> 
             "WEB_CONCURRENCY": "1",
             "ADDRESS_RATE": f"{SHARE}/10h",
             "TRUSTED_PROXIES": f"{PROXY}/32,10.0.0.0/8,fd00::/8",
-        }
+        },
+        PATIENT,
     ) as server:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def _seen(request: pytest.FixtureRequest, seen: Callable[[], None]) -> None:
+    request.getfixturevalue("open_sale")
+    seen()
+
+
 def connect(server: WebServer, peer: str) -> socket.socket:
     host, port = server.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=20, source_address=(peer, 0))
+    return socket.create_connection((host, int(port)), timeout=60, source_address=(peer, 0))
 
 
 class Wire:
@@ -105,16 +111,21 @@ def variant(rng: random.Random) -> bytes:
     return b"".join(b"%b:%b%b\r\n" % (name(rng), rng.choice([b"", b" ", b"\t"]), value(rng)) for _ in range(count))
 
 
-def test_no_header_of_a_stranger_moves_it_to_another_share(guarded: WebServer, open_sale: Sale):
-    rng, wire = random.Random(7), Wire(guarded, STRANGER)
+@pytest.mark.parametrize(
+    ("peer", "variants"), [(STRANGER, 1_000), pytest.param(OTHER_STRANGER, 10_000, marks=pytest.mark.long)]
+)
+def test_no_header_of_a_stranger_moves_it_to_another_share(
+    guarded: WebServer, open_sale: Sale, peer: str, variants: int
+):
+    rng, wire = random.Random(7), Wire(guarded, peer)
 
-    statuses = Counter(wire.ask(variant(rng)) for _ in range(VARIANTS))
+    statuses = Counter(wire.ask(variant(rng)) for _ in range(variants))
     wire.close()
 
     # The parser refuses control characters in a value; what it refuses asked nothing.
     assert statuses.keys() == {200, 400, 429}
     assert statuses[200] <= SHARE, statuses
-    assert statuses[429] > VARIANTS / 2, "most of the variants must get as far as the limit"
+    assert statuses[429] > variants / 2, "most of the variants must get as far as the limit"
 
 
 def test_what_a_client_writes_left_of_its_own_address_does_not_matter(guarded: WebServer, open_sale: Sale):
@@ -125,12 +136,12 @@ def test_what_a_client_writes_left_of_its_own_address_does_not_matter(guarded: W
         chain = b"X-Forwarded-For: %b, %b, 10.0.0.9\r\n" % (value(rng), client.encode())
         return b"%b%bX_Forwarded_For: %b\r\n" % (variant(rng), chain, value(rng))
 
-    statuses = Counter(wire.ask(behind("198.51.100.7")) for _ in range(2_000))
+    statuses = Counter(wire.ask(behind("198.51.100.7")) for _ in range(1_000))
     others = [wire.ask(b"X-Forwarded-For: 198.51.100.%d\r\n" % number) for number in range(8, 20)]
     wire.close()
 
     assert statuses[200] <= SHARE, statuses
-    assert statuses[429] > 500
+    assert statuses[429] > 250
     assert set(others) == {200}, "each client has a share of its own"
 
 
@@ -151,13 +162,13 @@ def test_a_crowd_behind_one_address_may_poll_as_told(guarded: WebServer, open_sa
 
     transport = httpx.HTTPTransport(local_address=CAMPUS)
     with httpx.Client(base_url=guarded.url, transport=transport) as client:
-        polled = Counter(get("/api/sale/status").status_code for _ in range(1_000))
+        polled = Counter(get("/api/sale/status").status_code for _ in range(500))
         by_slug = get(f"/api/sales/{open_sale.slug}/status").status_code
         bought = [client.post("/api/sale/purchase", json={"userId": f"s-{number}"}) for number in range(SHARE + 5)]
         still_polled = get("/api/sale/status").status_code
         page = get("/")
 
-    assert polled == {200: 1_000}
+    assert polled == {200: 500}
     assert (by_slug, still_polled) == (200, 200)
     assert Counter(response.status_code == 429 for response in bought) == {False: SHARE, True: 5}
     refused = bought[-1]

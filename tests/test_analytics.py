@@ -273,6 +273,7 @@ def test_times_are_told_as_people_say_them(seconds: float | None, words: str):
     assert analytics_words.duration(seconds) == words
 
 
+@pytest.mark.long
 def test_a_long_sale_takes_no_more_memory_than_a_short_one():
     sale = past_sale()
     lists: dict[str, Any] = {"outcomes": {"sold_out": 5}, "latencies": [5, *[0] * (histogram.BUCKETS - 1)]}

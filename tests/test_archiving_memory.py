@@ -18,7 +18,7 @@ from tests.servers import RedisServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-BUYERS = 2_500
+BUYERS = 900
 AT_ONCE = 100
 
 

@@ -17,7 +17,7 @@ from sales import attempt_counts, attempts, histogram, purchases, store, workers
 from sales.models import Sale
 from sales.purchases import ANSWER_WITHIN_SECONDS, Attempt, Purchase
 from tests.conftest import MakeSale
-from tests.servers import RedisServer, WebServer, free_port
+from tests.servers import PATIENT, RedisServer, WebServer, free_port
 
 
 def told(sale: Sale) -> list[attempt_counts.Second]:
@@ -42,7 +42,7 @@ async def write() -> None:
     await counting.write(counting.second + 1)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it does not come about"
@@ -171,14 +171,19 @@ async def test_shoppers_are_told_in_calls_that_are_bounded(open_sale: Sale, monk
 async def test_telling_shoppers_and_signs_of_life_adds_nothing_to_the_append_only_file(open_sale: Sale):
     count([open_sale.id] * 100, [Purchase("sold_out", "", 0)] * 100)
     await write()
-    counting = attempts._counting()
-    counting._shoppers[open_sale.id] = {f"other-{number}" for number in range(100)}
-    before = store.client().info("persistence")["aof_current_size"]
+    counting, added = attempts._counting(), []
 
-    await counting.write(counting.second)
-    await workers.beat()
+    def size() -> int:
+        return store.client().info("persistence")["aof_current_size"]
 
-    assert store.client().info("persistence")["aof_current_size"] == before
+    for turn in range(10):  # a server that other tests use may write something meanwhile
+        counting._shoppers[open_sale.id] = {f"other-{turn}-{number}" for number in range(100)}
+        before = size()
+        await counting.write(counting.second)
+        await workers.beat()
+        added.append(size() - before)
+
+    assert min(added) == 0
     assert store.client().pfcount(store.key(open_sale.id, "shoppers")) > 150
 
 
@@ -232,7 +237,7 @@ def test_attempts_that_redis_hears_nothing_of_are_counted_when_it_is_back(
     server = WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"})
     server.start()
     answers: Counter[str] = Counter()
-    with httpx.Client(base_url=server.url, timeout=10) as client:
+    with httpx.Client(base_url=server.url) as client:
 
         def buy(name: str) -> None:
             answers[client.post("/api/sale/purchase", json={"userId": name}).json()["code"]] += 1
@@ -260,7 +265,7 @@ def test_attempts_that_redis_hears_nothing_of_are_counted_when_it_is_back(
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
 def test_a_server_that_ends_tells_its_last_second_and_takes_its_leave(make_sale: MakeSale, static_files: None):
     sale = make_sale(stock=3)
-    server = WebServer({"PORT": str(free_port())})
+    server = WebServer({"PORT": str(free_port())}, PATIENT)
     server.start()
     assert server.popen
     names = {f"{socket.gethostname()}-{child.pid}".encode() for child in psutil.Process(server.popen.pid).children()}

@@ -48,7 +48,7 @@ def embedded_server(var_dir: Path) -> Iterator[redis.Redis]:
     server = subprocess.Popen(embedded_redis.command(var_dir))
     path = str(embedded_redis.socket_path(var_dir))
     try:
-        yield redis.Redis(unix_socket_path=path, decode_responses=True, retry=Retry(ConstantBackoff(0.1), 100))
+        yield redis.Redis(unix_socket_path=path, decode_responses=True, retry=Retry(ConstantBackoff(0.1), 600))
     finally:
         server.kill()
         server.wait()

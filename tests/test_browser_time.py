@@ -1,8 +1,10 @@
 """What an open page shows as time passes: start, end, stock, and clocks that are wrong."""
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 
+import httpx
 import pytest
 from django.utils import timezone
 from playwright.sync_api import APIResponse, Page, Route, expect
@@ -48,7 +50,7 @@ def hide(page: Page, is_hidden: bool) -> None:
 
 
 def test_the_sale_starts_while_the_page_is_open(open_page: OpenPage, make_sale: MakeSale):
-    sale = make_sale(starts_in=50)
+    sale = make_sale(starts_in=600)
     page = open_page()
     page.evaluate("window.sameDocument = true")
 
@@ -62,14 +64,14 @@ def test_the_sale_starts_while_the_page_is_open(open_page: OpenPage, make_sale: 
     assert page.evaluate("window.sameDocument")
 
 
-@pytest.mark.parametrize("hours", [-1, 1])
+@pytest.mark.parametrize("hours", [-1, pytest.param(1, marks=pytest.mark.long)])
 def test_a_clock_that_is_off_by_an_hour_changes_nothing(open_page: OpenPage, make_sale: MakeSale, hours: int):
     sale = make_sale(starts_in=600)
     off_ms = hours * 3_600_000
 
     page = open_page(script=WRONG_CLOCK % (off_ms, off_ms))
 
-    expect(page.locator("#minutes")).to_have_text(re.compile("0[89]"))
+    expect(page.locator("#minutes")).to_have_text(re.compile("0[5-9]"))
     expect(page.locator("#hours")).to_have_text("00")
     change(sale, starts_at=timezone.now() + timedelta(seconds=2))
     expect(page.get_by_role("button", name="Buy now")).to_be_enabled()
@@ -159,7 +161,7 @@ def test_the_page_hears_of_a_new_end(open_page: OpenPage, open_sale: Sale):
     page = open_page()
     expect(page.locator("#state")).to_have_text("On sale now")
 
-    change(open_sale, ends_at=timezone.now() + timedelta(seconds=5))
+    change(open_sale, ends_at=timezone.now() + timedelta(seconds=2))
 
     expect(page.locator("#state")).to_have_text("Ended")
     expect(page.get_by_role("button", name="Ended")).to_be_disabled()
@@ -182,12 +184,17 @@ def test_the_last_unit_goes_while_the_page_is_open(open_page: OpenPage, make_sal
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-def test_who_comes_later_reads_how_fast_it_went(open_page: OpenPage, make_sale: MakeSale, javascript: bool):
-    make_sale(stock=1, starts_in=-90)
-    buy(open_page(), "ada@example.com")
+def test_who_comes_later_reads_how_fast_it_went(
+    open_page: OpenPage, make_sale: MakeSale, http: httpx.Client, seen: Callable[[], None], javascript: bool
+):
+    sale = make_sale(stock=1, starts_in=-65)
+    seen()
+    http.post("/api/sale/purchase", json={"userId": "ada@example.com"}).raise_for_status()
+    config = publishing.standing(sale).config
+    seconds = (int(config["sold_out_ms"]) - int(config["starts_ms"])) // 1000
 
     page = open_page(java_script_enabled=javascript)
 
     if javascript:
         expect(page.locator("#seconds")).not_to_have_text("––")
-    expect(page.locator("#state")).to_have_text(re.compile(r"Sold out in (9|10)\d seconds"))
+    expect(page.locator("#state")).to_have_text(re.compile(rf"Sold out in ({seconds}|{seconds + 1}) seconds"))

@@ -52,7 +52,7 @@ def test_redis_dies_and_comes_back(
     expect(page.get_by_role("heading", name="We cannot sell right now")).to_be_visible()
     expect(page.locator("#user-id")).to_have_value("ada@example.com")
     redis_that_dies.start()
-    for _ in range(20):  # each worker compares Redis with SQL before it sells, and says until then that it cannot
+    for _ in range(200):  # each worker compares Redis with SQL before it sells, and says until then that it cannot
         page.locator("#press").click()
         expect(page.locator("#answer-headline")).to_be_visible()
         if page.locator("#answer-headline").inner_text() == "You have it!":

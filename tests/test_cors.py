@@ -1,8 +1,11 @@
 """Scripts of other sites: those of the allowed origins may use the JSON API, without cookies; nobody else may."""
 
 import http.server
+import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -12,8 +15,7 @@ from playwright.sync_api import Browser
 from sales import store
 from sales.models import Sale
 from tests.conftest import MakeSale
-from tests.servers import ICON, WebServer, free_port
-from tests.test_protocol import answers
+from tests.servers import ICON, PATIENT, WebServer, free_port
 
 PARTNER, OTHER_PARTNER = "https://partner.example", "http://localhost:3000"
 ALLOWED = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Traceparent, X-Request-Id"
@@ -25,17 +27,18 @@ Served = Callable[..., httpx.Response]
 
 
 @pytest.fixture(scope="module")
-def shared_server(server: WebServer) -> Iterator[WebServer]:
-    environment = {"CORS_ORIGINS": f"{PARTNER}, {OTHER_PARTNER}", "WEB_CONCURRENCY": "1", "EVENT_LISTENERS": "1"}
-    with WebServer({"PORT": str(free_port()), **environment}) as found:
+def shared_server(server: WebServer, partners: list[str]) -> Iterator[WebServer]:
+    """A web server that allows two sites by name, and the first of those that there really are."""
+    origins = ", ".join([PARTNER, OTHER_PARTNER, partners[0]])
+    environment = {"CORS_ORIGINS": origins, "WEB_CONCURRENCY": "1", "EVENT_LISTENERS": "2"}
+    with WebServer({"PORT": str(free_port()), **environment}, PATIENT) as found:
         yield found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def limited_server(server: WebServer) -> Iterator[WebServer]:
-    with WebServer(
-        {"PORT": str(free_port()), "CORS_ORIGINS": PARTNER, "WEB_CONCURRENCY": "1", "ADDRESS_RATE": "20/10h"}
-    ) as found:
+    environment = {"CORS_ORIGINS": PARTNER, "WEB_CONCURRENCY": "1", "ADDRESS_RATE": "20/10h"}
+    with WebServer({"PORT": str(free_port()), **environment}, PATIENT) as found:
         yield found
 
 
@@ -79,22 +82,14 @@ ANSWERS: list[tuple[str, str, dict[str, str], bytes, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "headers", "body", "status"), ANSWERS)
-def test_every_answer_tells_an_allowed_origin_that_it_may_read(
-    shared: httpx.Client,
-    open_sale: Sale,
-    method: str,
-    path: str,
-    headers: dict[str, str],
-    body: bytes,
-    status: int,
-):
-    to_partner = shared.request(method, path, headers={**headers, "Origin": PARTNER}, content=body)
-    to_script = shared.request(method, path, headers=headers, content=body)
+def test_every_answer_tells_an_allowed_origin_that_it_may_read(shared: httpx.Client, open_sale: Sale):
+    for method, path, headers, body, status in ANSWERS:
+        to_partner = shared.request(method, path, headers={**headers, "Origin": PARTNER}, content=body)
+        to_script = shared.request(method, path, headers=headers, content=body)
 
-    assert to_partner.status_code == status
-    assert told(to_partner) == to(PARTNER)
-    assert told(to_script) == TO_NOBODY
+        assert (method, path, to_partner.status_code) == (method, path, status)
+        assert told(to_partner) == to(PARTNER)
+        assert told(to_script) == TO_NOBODY
 
 
 def test_an_answer_that_has_not_changed_says_so_too(shared: httpx.Client, open_sale: Sale):
@@ -108,29 +103,47 @@ def test_an_answer_that_has_not_changed_says_so_too(shared: httpx.Client, open_s
 
 
 def test_who_asks_too_often_may_read_so(shared: httpx.Client, open_sale: Sale):
-    tries = [shared.post(BUY, json={"userId": "ada"}, headers={"Origin": PARTNER}) for _ in range(20)]
+    for _ in range(200):  # one more a second is allowed
+        refused = shared.post(BUY, json={"userId": "ada"}, headers={"Origin": PARTNER})
+        if refused.status_code == 429:
+            break
 
-    assert tries[-1].status_code == 429
-    assert told(tries[-1]) == to(PARTNER)
+    assert refused.status_code == 429
+    assert told(refused) == to(PARTNER)
 
 
 def test_an_event_stream_may_be_read_and_so_may_its_refusal(shared: httpx.Client, open_sale: Sale):
     path, headers = "/api/sale/events", {"Origin": PARTNER}
 
-    with shared.stream("GET", path, headers=headers) as stream:
-        refused = shared.get(path, headers=headers)
+    with ExitStack() as stack:
+        # An earlier listener may still have its place: of two places at least one is free.
+        streams = [stack.enter_context(shared.stream("GET", path, headers=headers)) for _ in range(3)]
 
-        assert (stream.status_code, told(stream)) == (200, to(PARTNER))
-        assert (refused.status_code, told(refused)) == (503, to(PARTNER))
+        assert (streams[0].status_code, streams[-1].status_code) == (200, 503)
+        assert [told(stream) for stream in streams] == [to(PARTNER)] * 3
+
+
+def answer_to_a_part(server: WebServer, path: str) -> bytes:
+    """Return the head of the answer to a body of which one byte arrives."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: {PARTNER}\r\nContent-Length: 20\r\n\r\n{{"
+    url, received = httpx.URL(server.url), b""
+    with socket.create_connection((url.host, url.port or 80), timeout=60) as connection:
+        connection.sendall(head.encode())
+        while b"\r\n\r\n" not in received and (part := connection.recv(65536)):
+            received += part
+    return received
 
 
 def test_a_body_that_does_not_arrive_is_answered_readably(shared_server: WebServer):
-    head = f"POST {BUY} HTTP/1.1\r\nHost: localhost\r\nOrigin: {PARTNER}\r\nContent-Length: 20\r\n\r\n{{"
+    """And a code that does not, to nobody from elsewhere."""
+    with ThreadPoolExecutor(2) as threads:
+        bought, given = threads.map(lambda path: answer_to_a_part(shared_server, path), (BUY, "/api/shopper/code"))
 
-    received = answers(shared_server, head.encode(), *[b""] * 60)
-
-    assert received.startswith(b"HTTP/1.1 408 ")
-    assert f"access-control-allow-origin: {PARTNER}\r\n".encode() in received
+    assert bought.startswith(b"HTTP/1.1 408 ")
+    assert f"access-control-allow-origin: {PARTNER}\r\n".encode() in bought
+    assert given.startswith(b"HTTP/1.1 408 ")
+    assert b"access-control" not in given
+    assert b"vary: origin" not in given
 
 
 def test_an_answer_that_many_get_keeps_nothing_of_who_got_it_first(shared: httpx.Client, make_sale: MakeSale, seen):
@@ -165,14 +178,14 @@ STRANGERS = [
 ]
 
 
-@pytest.mark.parametrize("origin", STRANGERS)
-def test_a_stranger_may_read_nothing_and_buy_nothing(shared: httpx.Client, open_sale: Sale, origin: str):
-    read = shared.get("/api/sale/status", headers={"Origin": origin})
-    bought = shared.post(BUY, json={"userId": "ada"}, headers={"Origin": origin})
-    asked = shared.options(BUY, headers={"Origin": origin, "Access-Control-Request-Method": "POST"})
+def test_a_stranger_may_read_nothing_and_buy_nothing(shared: httpx.Client, open_sale: Sale):
+    for origin in STRANGERS:
+        read = shared.get("/api/sale/status", headers={"Origin": origin})
+        bought = shared.post(BUY, json={"userId": "ada"}, headers={"Origin": origin})
+        asked = shared.options(BUY, headers={"Origin": origin, "Access-Control-Request-Method": "POST"})
 
-    assert (read.status_code, bought.status_code, asked.status_code) == (200, 403, 405)
-    assert [told(response) for response in (read, bought, asked)] == [TO_NOBODY] * 3
+        assert (origin, read.status_code, bought.status_code, asked.status_code) == (origin, 200, 403, 405)
+        assert [told(response) for response in (read, bought, asked)] == [TO_NOBODY] * 3
     assert store.client().hlen(store.key(open_sale.id, "purchases")) == 0
 
 
@@ -247,15 +260,11 @@ def test_no_answer_about_what_is_ours_alone_may_be_read(
 
 
 def test_who_gives_codes_too_slowly_or_too_often_may_not_read_so_from_elsewhere(limited_server: WebServer):
-    head = f"POST /api/shopper/code HTTP/1.1\r\nHost: localhost\r\nOrigin: {PARTNER}\r\n"
-
-    slow = answers(limited_server, f"{head}Content-Length: 20\r\n\r\n{{".encode(), *[b""] * 60)
+    """Too slowly: see test_a_body_that_does_not_arrive_is_answered_readably."""
     with httpx.Client(base_url=limited_server.url, headers={"Origin": PARTNER}) as client:
         often = [client.post("/api/shopper/code", headers=JSON) for _ in range(21)][-1]
 
-    assert (slow.split(b" ", 2)[1], often.status_code, told(often)) == (b"408", 429, {})
-    assert b"access-control" not in slow
-    assert b"vary: origin" not in slow
+    assert (often.status_code, told(often)) == (429, {})
 
 
 @pytest.mark.parametrize("path", ["/", "/sales/", "/health", "/health/live", "/orders/find/", "/admin/login/"])
@@ -316,13 +325,6 @@ def partners() -> Iterator[list[str]]:
         server.server_close()
 
 
-@pytest.fixture(scope="module")
-def open_server(server: WebServer, partners: list[str]) -> Iterator[WebServer]:
-    """A web server that allows the first of the two sites."""
-    with WebServer({"PORT": str(free_port()), "CORS_ORIGINS": partners[0], "WEB_CONCURRENCY": "1"}) as found:
-        yield found
-
-
 READ = """async (url) => {
   try {
     const response = await fetch(`${url}/api/sale/status`);
@@ -352,14 +354,14 @@ WITH_COOKIES = """async (url) => {
 
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
 def test_a_browser_lets_an_allowed_origins_script_use_the_api_and_no_other(
-    chromium: Browser, open_server: WebServer, partners: list[str], open_sale: Sale
+    chromium: Browser, shared_server: WebServer, partners: list[str], open_sale: Sale
 ):
     found = []
     for partner in partners:
         context = chromium.new_context()
         page = context.new_page()
         page.goto(partner)
-        found.append([page.evaluate(script, open_server.url) for script in (READ, PURCHASE, LISTEN, WITH_COOKIES)])
+        found.append([page.evaluate(script, shared_server.url) for script in (READ, PURCHASE, LISTEN, WITH_COOKIES)])
         context.close()
 
     purchased = [200, "purchased", 422, "idempotency_key_reused"]

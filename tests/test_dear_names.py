@@ -47,6 +47,11 @@ def cpu_ratio(costs: Callable[[], object], plain: Callable[[], object], times: i
     return min(found[costs]) / min(found[plain])
 
 
+def is_dear(name: str) -> bool:
+    """Return whether a name costs too much, also at the best of many times: a busy machine can make a take slow."""
+    return all(cpu_ratio(lambda: shoppers.normalise(name), read_plain, times) > MOST_TIMES_PLAIN for times in (7, 100))
+
+
 def read_plain() -> str:
     return shoppers.normalise(PLAIN)
 
@@ -54,7 +59,7 @@ def read_plain() -> str:
 @pytest.mark.pure
 @pytest.mark.parametrize("name", DEAR.values(), ids=DEAR)
 def test_a_dear_name_costs_no_more_than_a_long_one(name: str):
-    assert cpu_ratio(lambda: shoppers.normalise(name), read_plain) < MOST_TIMES_PLAIN
+    assert not is_dear(name)
 
 
 LETTERS = st.sampled_from(
@@ -99,9 +104,7 @@ def test_no_name_that_a_search_finds_costs_more(local: str, domain: str):
     ratio = cpu_ratio(lambda: shoppers.normalise(name), read_plain, times=2)
 
     target(ratio)
-    if ratio > MOST_TIMES_PLAIN:  # a busy machine can make one take slow
-        ratio = cpu_ratio(lambda: shoppers.normalise(name), read_plain)
-    assert ratio < MOST_TIMES_PLAIN
+    assert ratio < MOST_TIMES_PLAIN or not is_dear(name)
 
 
 @pytest.mark.pure

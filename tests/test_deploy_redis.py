@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from redis.retry import Retry
 
 from flashsale import embedded_redis
 from sales.durability import EXPECTED, verdict
-from tests.servers import free_port
 from tests.test_deploy import DEPLOY, TOP, read_yaml, render_services
 
 GUIDE = TOP / "docs/operations.md"
@@ -68,22 +68,23 @@ def size(words: str) -> int:
 @pytest.mark.parametrize("host", HOSTS)
 def test_every_redis_keeps_what_it_has_answered_and_refuses_before_its_memory_is_full(host: str, tmp_path: Path):
     """The command itself, with the embedded server, in a place where it may run."""
-    port = str(free_port())
     words = [word.replace("/data", str(tmp_path)) for word in arguments(host)]
-    command = [embedded_redis.server_binary(), *words, "--port", port, "--bind", "127.0.0.1"]
 
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=tmp_path) as server:
-        try:
-            found = settings_of(int(port))
-        finally:
-            server.terminate()
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:  # a socket's path must be short
+        socket = f"{place}/redis.sock"
+        command = [embedded_redis.server_binary(), *words, "--port", "0", "--unixsocket", socket]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=tmp_path) as server:
+            try:
+                found = settings_of(socket)
+            finally:
+                server.terminate()
 
     assert verdict(found) == "ok"
     assert 0.3 < int(found["maxmemory"]) / memory(host) <= 0.4, "docs/operations.md says two fifths, and why"
 
 
-def settings_of(port: int) -> dict[str, str]:
-    client = redis.Redis(port=port, decode_responses=True, retry=Retry(ConstantBackoff(0.1), 100))
+def settings_of(socket: str) -> dict[str, str]:
+    client = redis.Redis(unix_socket_path=socket, decode_responses=True, retry=Retry(ConstantBackoff(0.05), 1200))
     return {name: str(client.config_get(name)[name]) for name in [*EXPECTED, "maxmemory"]}
 
 

@@ -2,18 +2,11 @@
 
 import asyncio
 import html
-import os
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
-import httpx
 import pytest
-from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
@@ -23,13 +16,12 @@ from sales import publishing, purchases, store
 from sales.desk import mirroring, steps
 from sales.models import MOST_UNITS, Sale
 from tests.conftest import MakeSale
-from tests.servers import RedisServer, WebServer, database_url
+from tests.redis_servers import wait_until
+from tests.servers import RedisServer, WebServer, of_both_workers
+from tests.writers import OrderWriter
 
 pytestmark = [pytest.mark.usefixtures("static_files"), pytest.mark.django_db(transaction=True)]
 
-IN_FORCE_WITHIN_SECONDS = 1.0
-# The writer has to start first, on a busy machine.
-MIRRORED_WITHIN_SECONDS = 15.0
 DATETIME_LOCAL = "%Y-%m-%dT%H:%M"
 
 
@@ -80,10 +72,11 @@ def test_ending_ends_at_once_and_extending_opens_again(operator: Client, open_sa
     take(operator, open_sale, "end")
     when_ended = buy(open_sale, "ada")
     ended_at = open_sale.ends_at
+    before = timezone.now()
     take(operator, open_sale, "extend", minutes=5)
 
     assert (when_ended, buy(open_sale, "ada")) == ("ended", "purchased")
-    assert timedelta(0) <= open_sale.ends_at - ended_at - timedelta(minutes=5) < timedelta(seconds=30)
+    assert ended_at <= before <= open_sale.ends_at - timedelta(minutes=5) <= timezone.now()
     assert len(history(open_sale)) == 2
     assert history(open_sale)[0].startswith("olga: End now. End: ")
 
@@ -138,7 +131,7 @@ def test_publishing_shows_and_unpublishing_hides(operator: Client, make_sale: Ma
         ("pause", {}, "<td>selling</td> <td> <strong>paused</strong>"),
         ("add-stock", {"units": 5}, "<td>10</td> <td> <strong>15</strong>"),
         ("extend", {"until": "2031-05-01T10:00"}, "<strong>1 May 2031, 10:00:00 UTC</strong>"),
-        ("end", {}, f"<strong>{timezone.now():%-d %b %Y}, "),
+        ("end", {}, "<strong>{today}, "),
         ("unpublish", {}, "<td>shown to shoppers</td> <td> <strong>hidden from shoppers</strong>"),
     ],
 )
@@ -147,9 +140,12 @@ def test_the_confirmation_shows_old_and_new_and_changes_nothing(
 ):
     config = publishing.standing(open_sale).config
 
+    today = f"{timezone.now():%-d %b %Y}"
     page = ask(operator, open_sale, step, **values)
+    if today not in page:  # it became another day
+        today = f"{timezone.now():%-d %b %Y}"
 
-    assert then in " ".join(page.split())
+    assert then.replace("{today}", today) in " ".join(page.split())
     assert f"Yes, {steps.STEPS[step].verb.lower()}" in page
     assert publishing.standing(open_sale).config == config
     assert history(open_sale) == []
@@ -225,7 +221,6 @@ def test_a_step_from_another_site_is_refused(open_sale: Sale):
     assert not Sale.objects.get().paused
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("step", "values", "fields"),
     [
@@ -252,27 +247,13 @@ def test_a_step_is_in_force_on_every_worker_within_a_second(
     assert not any(fields.items() <= connection.get(path).json().items() for connection in connections)
 
     take(operator, sale, step, **values)
-    taken_at = time.monotonic()
-    while not all(fields.items() <= connection.get(path).json().items() for connection in connections):
-        assert time.monotonic() - taken_at < IN_FORCE_WITHIN_SECONDS
+    wait_until(
+        lambda: all(fields.items() <= connection.get(path).json().items() for connection in connections),
+        "it is in force on both workers",
+    )
 
     for connection in connections:
         connection.close()
-
-
-def of_both_workers(server: WebServer) -> list[httpx.Client]:
-    """Return one open connection to each of the two workers."""
-    found: dict[int, httpx.Client] = {}
-    for _ in range(100):
-        connection = httpx.Client(base_url=server.url)
-        pid = connection.get("/health/live").json()["pid"]
-        if pid in found:
-            connection.close()
-        found.setdefault(pid, connection)
-        if len(found) == 2:
-            break
-    assert len(found) == 2
-    return list(found.values())
 
 
 def test_without_redis_a_step_says_so_and_takes_effect_later(
@@ -317,23 +298,13 @@ def test_what_a_dead_process_left_behind_is_mirrored(open_sale: Sale):
     assert buy(open_sale, "ada") == "paused"
 
 
-@pytest.fixture
-def order_writer(redis_server: RedisServer) -> Iterator[None]:
-    command = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), "write_orders"]
-    writer = subprocess.Popen(command, env={**os.environ, "DATABASE_URL": database_url()})
-    yield
-    writer.terminate()
-    writer.wait(timeout=15)
-
-
-def test_the_order_writer_sees_to_it(open_sale: Sale, order_writer: None):
+def test_the_order_writer_sees_to_it(open_sale: Sale):
     olga = User.objects.create_superuser("olga")
-    steps.take(open_sale, steps.STEPS["pause"], {}, olga)
+    with OrderWriter() as writer:
+        writer.wait_until_it_reads(open_sale)
+        steps.take(open_sale, steps.STEPS["pause"], {}, olga)
 
-    taken_at = time.monotonic()
-    while publishing.standing(open_sale).config["paused"] != "1":
-        assert time.monotonic() - taken_at < MIRRORED_WITHIN_SECONDS
-        time.sleep(0.05)
+        wait_until(lambda: publishing.standing(open_sale).config["paused"] == "1", "Redis has it")
 
 
 def test_a_lost_sale_waits_for_its_restoration(open_sale: Sale):

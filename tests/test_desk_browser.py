@@ -18,7 +18,7 @@ from sales import publishing, second_factor
 from sales.models import Order, Quarantine, Sale
 from sales.orders import consumer_name, run_once
 from tests.conftest import MakeSale
-from tests.servers import WebServer, free_port
+from tests.servers import WebServer
 from tests.test_accessibility import violations
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -38,14 +38,6 @@ def red_picture() -> bytes:
 def open_desk(chromium: Browser, server: WebServer) -> Iterator[OpenDesk]:
     """Open a page of the admin, signed in; a script error on it fails the test."""
     with desk_of(chromium, server) as open_it:
-        yield open_it
-
-
-@pytest.fixture
-def own_desk(chromium: Browser, server: WebServer) -> Iterator[OpenDesk]:
-    """The same, on a server that has seen no other test: it keeps the numbers by which the history names things."""
-    own_server = WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"})
-    with own_server as own, desk_of(chromium, own) as open_it:
         yield open_it
 
 
@@ -131,8 +123,8 @@ def numbers(make_sale: MakeSale) -> dict[str, int]:
     }
 
 
-def test_an_operator_pauses_a_sale(own_desk: OpenDesk, open_sale: Sale):
-    page = own_desk("/admin/sales/sale/")
+def test_an_operator_pauses_a_sale(open_desk: OpenDesk, open_sale: Sale):
+    page = open_desk("/admin/sales/sale/")
 
     page.get_by_role("link", name="Limited Edition Widget").click()
     page.get_by_role("link", name="Pause …").click()
@@ -144,8 +136,8 @@ def test_an_operator_pauses_a_sale(own_desk: OpenDesk, open_sale: Sale):
     assert publishing.standing(open_sale).config["paused"] == "1"
 
 
-def test_an_operator_adds_stock_on_a_phone_without_javascript(own_desk: OpenDesk, open_sale: Sale):
-    page = own_desk(f"/admin/sales/sale/{open_sale.id}/change/", viewport=PHONE, java_script_enabled=False)
+def test_an_operator_adds_stock_on_a_phone_without_javascript(open_desk: OpenDesk, open_sale: Sale):
+    page = open_desk(f"/admin/sales/sale/{open_sale.id}/change/", viewport=PHONE, java_script_enabled=False)
 
     page.get_by_role("link", name="Add stock …").click()
     page.get_by_label("Units to add").fill("5")
@@ -155,8 +147,8 @@ def test_an_operator_adds_stock_on_a_phone_without_javascript(own_desk: OpenDesk
     expect(page.get_by_text("0 of 15 sold, 15 remaining")).to_be_visible()
 
 
-def test_an_operator_prepares_a_sale_and_publishes_it(own_desk: OpenDesk):
-    page = own_desk("/admin/sales/sale/add/")
+def test_an_operator_prepares_a_sale_and_publishes_it(open_desk: OpenDesk):
+    page = open_desk("/admin/sales/sale/add/")
 
     page.get_by_label("Product name").fill("Widget")
     page.get_by_label("Total stock").fill("10")
@@ -172,8 +164,11 @@ def test_an_operator_prepares_a_sale_and_publishes_it(own_desk: OpenDesk):
 
 
 @pytest.mark.parametrize("java_script_enabled", [True, False])
-def test_an_operator_cancels_an_order_on_a_phone(own_desk: OpenDesk, open_sale: Sale, java_script_enabled: bool):
-    page = own_desk("/admin/", viewport=PHONE, java_script_enabled=java_script_enabled)
+def test_an_operator_cancels_an_order_on_a_phone(
+    open_desk: OpenDesk, open_sale: Sale, seen: Callable[[], None], java_script_enabled: bool
+):
+    seen()
+    page = open_desk("/admin/", viewport=PHONE, java_script_enabled=java_script_enabled)
     attempt = "/api/sale/purchase", {"userId": "ada@example.com"}
     order_id = page.request.post(attempt[0], data=attempt[1]).json()["orderId"]
     run_once(consumer_name())
@@ -210,6 +205,7 @@ def test_a_chosen_picture_is_seen_before_it_is_saved(open_desk: OpenDesk):
     assert top_left == [255, 0, 0, 255]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nobody_is_kept_out(open_desk: OpenDesk, numbers: dict[str, int], scheme: str):
     page = open_desk("/admin/", viewport=PHONE, color_scheme=scheme)

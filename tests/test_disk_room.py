@@ -61,7 +61,7 @@ def test_a_first_start_on_an_almost_full_disk_is_one_line(tmp_path: Path):
         env={**os.environ, "VAR_DIR": str(small), "PORT": "0"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
     assert done.returncode == 1

@@ -23,7 +23,7 @@ from sales.models import Sale
 from tests.conftest import MakeSale
 from tests.servers import RedisServer, WebServer, free_port
 from tests.test_accessibility import violations
-from tests.test_desk_browser import PHONE, OpenDesk, open_desk, own_desk  # noqa: F401 (fixtures)
+from tests.test_desk_browser import PHONE, OpenDesk, open_desk  # noqa: F401 (a fixture)
 from tests.test_roles import member
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("static_files")]
@@ -332,8 +332,8 @@ def begin(http: httpx.Client, sale: Sale, declared_bytes: int) -> HTTPConnection
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_operator_uploads_a_list_in_a_browser(own_desk: OpenDesk, sale: Sale):  # noqa: F811
-    page = own_desk(f"/admin/sales/sale/{sale.pk}/change/")
+def test_an_operator_uploads_a_list_in_a_browser(open_desk: OpenDesk, sale: Sale):  # noqa: F811
+    page = open_desk(f"/admin/sales/sale/{sale.pk}/change/")
     page.get_by_role("link", name="Invitations").click()
     page.get_by_label("File").set_input_files(
         {"name": "list.csv", "mimeType": "text/csv", "buffer": b"email\ncyd@example.com\n"}
