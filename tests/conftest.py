@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 import httpx
+import hypothesis
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import Group, Permission
@@ -44,6 +45,12 @@ SALE_IDS = itertools.count(1000, 100)
 
 # Two for each core: some wait while others work.
 PROCESSES = min(16, 2 * len(os.sched_getaffinity(0)))
+
+# The same examples in each run, however long each takes.
+hypothesis.settings.register_profile(
+    "sure", deadline=None, derandomize=True, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("sure")
 
 MakeSale = Callable[..., Sale]
 OpenPage = Callable[..., Page]
@@ -151,7 +158,7 @@ def redis_node(tmp_path: Path) -> Iterator[Node]:
     node.kill()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def broken_server(static_files: None, redis_server: object, django_db_setup: None) -> Iterator[WebServer]:
     """A server with views that fail, and a limit on each address."""
     with WebServer(
