@@ -39,9 +39,9 @@ def test_a_full_metrics_folder_stops_no_answer(
     with WebServer({"PORT": str(free_port()), "METRICS_DIR": str(tmp_path / "metrics")}, wrap=disk.wrap) as server:
         before = workers(server)
         for turn in range(20):  # some of them later than the second in which the numbers are written
-            bought = httpx.post(f"{server.url}{BUY}", json={"userId": f"ada-{turn}"}, timeout=10)
+            bought = httpx.post(f"{server.url}{BUY}", json={"userId": f"ada-{turn}"})
             assert bought.json()["code"] == "purchased"
-            assert httpx.get(f"{server.url}/", timeout=10).status_code == 200
+            assert httpx.get(f"{server.url}/").status_code == 200
             time.sleep(0.1)
         after = workers(server)
         lines = [line for line in server.log.read_text().splitlines() if "No space left on device" in line]
@@ -114,7 +114,7 @@ class LocalServer:
     def __init__(self, directory: Path):
         self.disk = SmallDisk(directory / "var", 200_000)
         self._var_dir, self._log = directory / "var", directory / "log"
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{(port := free_port())}", timeout=30)
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{(port := free_port())}", timeout=120)
         command = [*self.disk.wrap, sys.executable, "-m", "flashsale.local"]
         self.popen = programs.start(
             command, self._log, programs.environment(self._var_dir, PORT=str(port)), programs.PROJECT_DIR
