@@ -162,7 +162,7 @@ def redis_node(tmp_path: Path) -> Iterator[Node]:
 def broken_server(static_files: None, redis_server: object, django_db_setup: None) -> Iterator[WebServer]:
     """A server with views that fail, and a limit on each address."""
     with WebServer(
-        {"PORT": str(free_port()), "WEB_CONCURRENCY": "1", "ADDRESS_RATE": "50/2s"}, "tests.broken_views:application"
+        {"PORT": str(free_port()), "WEB_CONCURRENCY": "1", "ADDRESS_RATE": "100/h"}, "tests.broken_views:application"
     ) as server:
         yield server
 
