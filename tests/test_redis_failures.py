@@ -106,7 +106,7 @@ def test_an_empty_redis_is_unavailable_and_not_a_missing_sale(
 
 
 def test_a_redis_that_hangs_is_answered_in_time(
-    server: WebServer, redis_server: RedisServer, open_sale: Sale, seen: Callable[[], None]
+    own_server: WebServer, redis_server: RedisServer, open_sale: Sale, seen: Callable[[], None]
 ):
     """Attempts that arrive all through the time in which Redis stands still."""
     seen()
@@ -114,10 +114,10 @@ def test_a_redis_that_hangs_is_answered_in_time(
 
     def attempt(number: int) -> None:
         time.sleep(number * 0.05)
-        answers.append(buy(server.url, f"shopper-{number}", f"key-{number}"))
+        answers.append(buy(own_server.url, f"shopper-{number}", f"key-{number}"))
 
     threads = [threading.Thread(target=attempt, args=(number,)) for number in range(40)]
-    httpx.get(f"{server.url}/api/sale/status")
+    httpx.get(f"{own_server.url}/api/sale/status")
     redis_server.signal(signal.SIGSTOP)
     try:
         for thread in threads:
@@ -131,7 +131,7 @@ def test_a_redis_that_hangs_is_answered_in_time(
     assert {response.status_code for response, _ in answers} == {503}
     assert {response.json()["code"] for response, _ in answers} <= {"unknown", "unavailable"}
     assert max(seconds for _, seconds in answers) < ANSWERED_WITHIN_SECONDS
-    settled = [buy(server.url, f"shopper-{number}", f"key-{number}")[0].json()["code"] for number in range(40)]
+    settled = [buy(own_server.url, f"shopper-{number}", f"key-{number}")[0].json()["code"] for number in range(40)]
     assert settled.count("purchased") == 10
     assert store.client().hlen(store.key(open_sale.id, "purchases")) == 10
 
