@@ -153,7 +153,7 @@ def server(redis_server: RedisServer, static_files: None, django_db_setup: None)
 @pytest.fixture
 def own_server(redis_server: RedisServer, static_files: None, transactional_db: None) -> Iterator[WebServer]:
     """Two workers that nobody else asks."""
-    with WebServer({"PORT": str(free_port())}) as server:
+    with WebServer({"PORT": str(free_port())}, PATIENT) as server:
         yield server
 
 

@@ -20,7 +20,7 @@ from sales.events import EVERY_SECONDS, EventStream, Listener
 from sales.models import Sale
 from sales.statuses import Calendar
 from tests.conftest import MakeSale
-from tests.servers import RedisServer, WebServer, free_port
+from tests.servers import PATIENT, RedisServer, WebServer, free_port
 
 # Far longer than any event takes: who waits for one goes on as soon as it has come.
 HEARD_WITHIN_SECONDS = 60
@@ -94,7 +94,7 @@ def listen(server: WebServer, seen: Callable[[], None]) -> Iterator[Callable[...
 
 @contextmanager
 def running_server(**environment: str) -> Iterator[WebServer]:
-    with WebServer({"PORT": str(free_port()), **environment}) as server:
+    with WebServer({"PORT": str(free_port()), **environment}, PATIENT) as server:
         yield server
 
 

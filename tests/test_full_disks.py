@@ -19,7 +19,7 @@ from sales.counts_files import Counts
 from tests import small_disks
 from tests.conftest import MakeSale
 from tests.faults import programs
-from tests.servers import RedisServer, WebServer, free_port
+from tests.servers import PATIENT, RedisServer, WebServer, free_port
 from tests.small_disks import SmallDisk
 from tests.test_metrics import BUY
 from tests.test_metrics_files import workers
@@ -36,7 +36,9 @@ def test_a_full_metrics_folder_stops_no_answer(
     small_disks.need()
     make_sale(100)
     disk = SmallDisk(tmp_path / "metrics", 64)
-    with WebServer({"PORT": str(free_port()), "METRICS_DIR": str(tmp_path / "metrics")}, wrap=disk.wrap) as server:
+    with WebServer(
+        {"PORT": str(free_port()), "METRICS_DIR": str(tmp_path / "metrics")}, PATIENT, wrap=disk.wrap
+    ) as server:
         before = workers(server)
         for turn in range(20):  # some of them later than the second in which the numbers are written
             bought = httpx.post(f"{server.url}{BUY}", json={"userId": f"ada-{turn}"})

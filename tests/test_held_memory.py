@@ -13,7 +13,7 @@ import pytest
 
 from flashsale import bodies
 from sales.models import Sale
-from tests.servers import WebServer, free_port
+from tests.servers import PATIENT, WebServer, free_port
 from tests.test_dear_input import FORM, MakeCaller, full, get, make_caller, post  # noqa: F401 (a fixture)
 
 LARGEST_BYTES = 64 * 1024
@@ -128,7 +128,7 @@ async def test_bodies_that_are_whole_are_not_given_up(make_caller: MakeCaller, m
 
 @pytest.fixture
 def one_worker(redis_server: object, static_files: None, django_db_setup: None) -> Iterator[WebServer]:
-    with WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1", "ADDRESS_RATE": "off"}) as server:
+    with WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1", "ADDRESS_RATE": "off"}, PATIENT) as server:
         yield server
 
 

@@ -21,7 +21,7 @@ from sales.desk import proof
 from sales.models import Sale
 from tests.conftest import MakeSale
 from tests.redis_servers import wait_until
-from tests.servers import RedisServer, WebServer, free_port
+from tests.servers import PATIENT, RedisServer, WebServer, free_port
 from tests.test_accessibility import violations
 from tests.test_desk_browser import PHONE, OpenDesk, open_desk  # noqa: F401 (a fixture)
 from tests.test_roles import member
@@ -215,7 +215,7 @@ def test_while_redis_is_away_the_list_is_saved_and_the_page_says_so(sale: Sale, 
 @pytest.fixture(scope="module")
 def one_worker(redis_server: RedisServer, static_files: None, django_db_setup: None) -> Iterator[WebServer]:
     """One worker, so that its slots and its memory are those that are asked."""
-    with WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"}) as server:
+    with WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"}, PATIENT) as server:
         yield server
 
 

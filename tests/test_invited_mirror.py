@@ -76,7 +76,7 @@ def test_an_open_sale_asks_for_no_list(make_sale: MakeSale):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"starts_in": 60}, {"starts_in": -120, "lasts": 60}, {"paused": True}], ids=["early", "late", "paused"]
+    "fields", [{"starts_in": 3600}, {"starts_in": -120, "lasts": 60}, {"paused": True}], ids=["early", "late", "paused"]
 )
 def test_who_is_not_invited_hears_it_before_the_sale_opens(make_sale: MakeSale, fields: dict[str, Any]):
     sale = make_sale(identity="invited", **fields)

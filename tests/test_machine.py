@@ -12,7 +12,7 @@ import pytest
 from flashsale import machine
 from flashsale.machine import WORKER_BYTES
 from sales.models import Sale
-from tests.servers import RedisServer, WebServer, free_port
+from tests.servers import PATIENT, RedisServer, WebServer, free_port
 
 GROUP = "a.slice/b.service"
 
@@ -79,7 +79,10 @@ def test_without_cgroups_the_cores_decide(groups: Path):
 def test_open_connections_keep_nobody_out(sent: bytes, redis_server: RedisServer, open_sale: Sale, static_files: None):
     """More connections than the worker has file descriptors, on which nothing is asked."""
     limited = ["prlimit", "--nofile=256:256"]
-    with WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"}, wrap=limited) as server, ExitStack() as stack:
+    with (
+        WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"}, PATIENT, wrap=limited) as server,
+        ExitStack() as stack,
+    ):
         address = ("127.0.0.1", httpx.URL(server.url).port or 0)
         for _ in range(400):
             client = stack.enter_context(socket.socket())

@@ -15,7 +15,7 @@ from sales import email_codes, mails, store
 from sales.store import CODES
 from tests.mail_servers import MailServer
 from tests.redis_servers import wait_until
-from tests.servers import WebServer, free_port
+from tests.servers import PATIENT, WebServer, free_port
 from tests.test_shopper_pages import codes_of
 
 ADA = "ada@example.com"
@@ -149,7 +149,7 @@ def test_no_more_mails_are_under_way_than_there_is_room_for(mail_server: MailSer
 def web_server(mail_server: MailServer, db: None, redis_server: object, static_files: None) -> WebServer:
     """One worker, which sends eight mails at once."""
     environment = {"EMAIL_URL": mail_server.url, "WEB_CONCURRENCY": "1", "DJANGO_THREADS": "16"}
-    return WebServer({"PORT": str(free_port()), **environment})
+    return WebServer({"PORT": str(free_port()), **environment}, PATIENT)
 
 
 def test_mails_may_be_printed_in_place_of_sent(server: WebServer):
