@@ -91,6 +91,7 @@ def mirror(sale: Sale, *, wait_seconds: float = WAIT_SECONDS) -> bool:
         while not _is_done(sale):
             if _take_turn(sale, maker):
                 _make(sale, maker)
+                _end_turn(sale, maker)  # if the list has changed meanwhile, it takes another
             elif time.monotonic() > deadline:
                 return False
             else:

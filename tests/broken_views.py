@@ -35,6 +35,7 @@ async def quote(request: HttpRequest, text: str) -> HttpResponse:
 
 @endpoints.endpoint("GET")
 async def slow(request: HttpRequest) -> HttpResponse:
+    log.warning("asked for what is slow")
     await asyncio.sleep(1)
     return endpoints.answer(200, {"status": "done"})
 

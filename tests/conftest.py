@@ -51,6 +51,12 @@ PROCESSES = min(16, 2 * len(os.sched_getaffinity(0)))
 for way in ("connect", "read", "write", "pool"):
     setattr(DEFAULT_TIMEOUT_CONFIG, way, 60)
 
+# The same examples in each run. How long one takes says nothing on a busy machine.
+hypothesis_settings.register_profile(
+    "patient", deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+hypothesis_settings.load_profile("patient")
+
 MakeSale = Callable[..., Sale]
 OpenPage = Callable[..., Page]
 
@@ -158,7 +164,7 @@ def server(redis_server: RedisServer, static_files: None, django_db_setup: None)
 @pytest.fixture
 def own_server(redis_server: RedisServer, static_files: None, transactional_db: None) -> Iterator[WebServer]:
     """Two workers that nobody else asks."""
-    with WebServer({"PORT": str(free_port())}) as server:
+    with WebServer({"PORT": str(free_port())}, PATIENT) as server:
         yield server
 
 
@@ -170,11 +176,11 @@ def redis_node(tmp_path: Path) -> Iterator[Node]:
     node.kill()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def broken_server(static_files: None, redis_server: object, django_db_setup: None) -> Iterator[WebServer]:
     """A server with views that fail, and a limit on each address."""
     with WebServer(
-        {"PORT": str(free_port()), "WEB_CONCURRENCY": "1", "ADDRESS_RATE": "50/2s"}, "tests.broken_views:application"
+        {"PORT": str(free_port()), "WEB_CONCURRENCY": "1", "ADDRESS_RATE": "100/h"}, "tests.broken_views:application"
     ) as server:
         yield server
 

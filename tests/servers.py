@@ -1,14 +1,18 @@
 """Real servers for tests: Redis, the web server, and a proxy that loses answers."""
 
+import functools
 import hashlib
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -30,10 +34,30 @@ STARTS_WITHIN_SECONDS = 300
 PATIENT = "tests.patient:application"
 
 
+# Of the ports below those that Linux gives to outgoing connections, each process of tests has a block of its own.
+FIRST_PORT, PORTS_EACH, BLOCKS = 10_000, 200, 113
+
+
+@functools.cache
+def _own_ports() -> tuple[socket.socket, Iterator[int]]:
+    """Return the ports of this process, and what keeps them from others until it ends: a name that it has bound."""
+    claim, block = socket.socket(socket.AF_UNIX), 0
+    for block in random.SystemRandom().sample(range(BLOCKS), BLOCKS):
+        with suppress(OSError):  # another process has it; or it is no Linux, where a process has no more than its luck
+            claim.bind(f"\0flashsale-test-ports-{block}")
+            break
+    first = FIRST_PORT + block * PORTS_EACH
+    return claim, itertools.cycle(range(first, first + PORTS_EACH))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a port that nobody listens on, and that nobody else takes while this process runs."""
+    _, ports = _own_ports()
+    for port in itertools.islice(ports, PORTS_EACH):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("all ports of this process are taken")
 
 
 class RedisServer:

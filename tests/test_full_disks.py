@@ -19,7 +19,7 @@ from sales.counts_files import Counts
 from tests import small_disks
 from tests.conftest import MakeSale
 from tests.faults import programs
-from tests.servers import RedisServer, WebServer, free_port
+from tests.servers import PATIENT, RedisServer, WebServer, free_port
 from tests.small_disks import SmallDisk
 from tests.test_metrics import BUY
 from tests.test_metrics_files import workers
@@ -36,12 +36,14 @@ def test_a_full_metrics_folder_stops_no_answer(
     small_disks.need()
     make_sale(100)
     disk = SmallDisk(tmp_path / "metrics", 64)
-    with WebServer({"PORT": str(free_port()), "METRICS_DIR": str(tmp_path / "metrics")}, wrap=disk.wrap) as server:
+    with WebServer(
+        {"PORT": str(free_port()), "METRICS_DIR": str(tmp_path / "metrics")}, PATIENT, wrap=disk.wrap
+    ) as server:
         before = workers(server)
         for turn in range(20):  # some of them later than the second in which the numbers are written
-            bought = httpx.post(f"{server.url}{BUY}", json={"userId": f"ada-{turn}"}, timeout=10)
+            bought = httpx.post(f"{server.url}{BUY}", json={"userId": f"ada-{turn}"})
             assert bought.json()["code"] == "purchased"
-            assert httpx.get(f"{server.url}/", timeout=10).status_code == 200
+            assert httpx.get(f"{server.url}/").status_code == 200
             time.sleep(0.1)
         after = workers(server)
         lines = [line for line in server.log.read_text().splitlines() if "No space left on device" in line]
@@ -114,7 +116,7 @@ class LocalServer:
     def __init__(self, directory: Path):
         self.disk = SmallDisk(directory / "var", 200_000)
         self._var_dir, self._log = directory / "var", directory / "log"
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{(port := free_port())}", timeout=30)
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{(port := free_port())}", timeout=120)
         command = [*self.disk.wrap, sys.executable, "-m", "flashsale.local"]
         self.popen = programs.start(
             command, self._log, programs.environment(self._var_dir, PORT=str(port)), programs.PROJECT_DIR

@@ -1,7 +1,8 @@
 """What /health and the log tell when Redis can be read, and takes no purchase; or when it is away."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -18,14 +19,14 @@ REFUSING = {
 }
 
 
-@pytest.fixture(params=REFUSING.items(), ids=lambda pair: pair[0][0])
-def told(request: pytest.FixtureRequest, own_server: WebServer, open_sale: Sale) -> Iterator[str]:
-    """What a Redis says of purchases that has no room, or no replica."""
-    (name, value), told = request.param
-    httpx.get(f"{own_server.url}/health").raise_for_status()
+@contextmanager
+def refusing(name: str, value: str) -> Iterator[None]:
+    """Have Redis take no purchase."""
     store.client().config_set(name, value)
-    yield told
-    store.client().config_set(name, 0)
+    try:
+        yield
+    finally:
+        store.client().config_set(name, 0)
 
 
 def press(server: WebServer) -> httpx.Response:
@@ -38,28 +39,37 @@ def look(server: WebServer) -> httpx.Response:
     return httpx.get(f"{server.url}/health")
 
 
-def test_a_redis_that_takes_no_purchase_is_unavailable(own_server: WebServer, told: str):
-    refused = [press(own_server).status_code for _ in range(5)]
-    health = look(own_server)
-    metrics = httpx.get(f"{own_server.url}/metrics").text
+def look_until(server: WebServer, is_so: Callable[[httpx.Response], bool]) -> httpx.Response:
+    """Return the first answer that says so: on a busy machine a look may take longer than health gives it."""
+    deadline = time.monotonic() + 60
+    while not is_so(found := look(server)):
+        assert time.monotonic() < deadline, found.text
+    return found
 
-    assert refused == [503] * 5
-    assert (health.status_code, health.json()["redis"]["status"]) == (503, "unavailable")
-    assert "Redis refused; the log says why" in health.json()["redis"]["reason"]
-    assert 'flashsale_up{dependency="redis"} 0.0' in metrics
-    # Each of the two workers says it, and the attempts' counts that Redis does not take either add no line.
-    assert 1 <= own_server.log.read_text().count(f"Redis refused: {told}") <= 2
+
+def test_a_redis_that_takes_no_purchase_is_unavailable(own_server: WebServer, open_sale: Sale):
+    """One that has no room, and one that has no replica."""
+    for (name, value), told in REFUSING.items():
+        look_until(own_server, lambda health: health.status_code == 200)
+        with refusing(name, value):
+            refused = [press(own_server).status_code for _ in range(5)]
+            health = look_until(own_server, lambda health: "Redis refused" in health.text)
+            metrics = httpx.get(f"{own_server.url}/metrics").text
+
+        assert refused == [503] * 5
+        assert (health.status_code, health.json()["redis"]["status"]) == (503, "unavailable")
+        assert "Redis refused; the log says why" in health.json()["redis"]["reason"]
+        assert 'flashsale_up{dependency="redis"} 0.0' in metrics
+        # Each of the two workers says it, and the attempts' counts that Redis does not take either add no line.
+        assert 1 <= own_server.log.read_text().count(f"Redis refused: {told}") <= 2
 
 
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
 def test_a_redis_that_takes_purchases_again_is_ok(server: WebServer, open_sale: Sale):
-    store.client().config_set("maxmemory", 1)
-    try:
+    with refusing("maxmemory", "1"):
         away = look(server).status_code
-    finally:
-        store.client().config_set("maxmemory", 0)
 
-    back = look(server)
+    back = look_until(server, lambda health: health.status_code == 200)
 
     assert (away, back.status_code) == (503, 200)
     assert press(server).json()["code"] == "purchased"
@@ -69,9 +79,9 @@ def test_the_log_says_that_redis_is_away_though_nobody_asks_for_health(static_fi
     with WebServer(
         {"PORT": str(free_port()), "REDIS_URL": f"redis://127.0.0.1:{free_port()}", "WEB_CONCURRENCY": "1"}
     ) as server:
-        refused = [press(server).status_code for _ in range(20)]
+        refused = [press(server).status_code for _ in range(5)]
 
-    assert refused == [503] * 20
+    assert refused == [503] * 5
     assert server.log.read_text().count("no connection to Redis: ") == 1
 
 
@@ -81,7 +91,7 @@ def test_a_closed_sale_is_not_made_up_for_by_one_that_has_ended(server: WebServe
     active = make_sale()
     store.client().hset(store.key(active.id, "config"), "closed", "x data is missing")
 
-    health = look(server)
+    health = look_until(server, lambda health: active.slug in health.text)
 
     assert health.status_code == 503
     assert list(health.json()["redis"]) == ["status", "latencyMs", "reason"]
@@ -94,7 +104,7 @@ def test_a_sale_that_has_ended_and_is_closed_does_not_stop_the_others(server: We
     make_sale()
     store.client().hset(store.key(ended.id, "config"), "closed", "x data is missing")
 
-    health = look(server)
+    health = look_until(server, lambda health: ended.slug in health.text)
 
     assert (health.status_code, health.json()["status"]) == (200, "degraded")
     assert list(health.json()["redis"]["closed"]) == [ended.slug]

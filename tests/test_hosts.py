@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from tests.servers import ICON, WebServer
-from tests.test_protocol import answers
+from tests.test_framing import answers
 
 ROUTES = [
     "/",

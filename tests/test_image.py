@@ -51,6 +51,7 @@ def when_written(directory: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
 
 
+@pytest.mark.long
 def test_the_image_has_all_that_it_needs(image: Path, tmp_path: Path):
     (check,) = [value for name, value in read_dockerfile() if name == "HEALTHCHECK"]
     redis_url = f"unix://{embedded_redis.socket_path(settings.VAR_DIR)}"
@@ -68,6 +69,7 @@ def test_the_image_has_all_that_it_needs(image: Path, tmp_path: Path):
     assert subprocess.run([sys.executable, *command[1:]], env={"PORT": "1"}, capture_output=True).returncode != 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("missing", "words"), [("DATABASE_URL", "unable to open database file"), ("REDIS_URL", "Redis cannot be reached")]
 )

@@ -20,6 +20,7 @@ from tests.conftest import MakeSale
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(invited_mirror, "SETTLES_SECONDS", 0)
+    monkeypatch.setattr(invitations, "PAUSE_SECONDS", 0)
 
 
 @pytest.fixture

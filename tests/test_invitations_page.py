@@ -1,7 +1,6 @@
 """The page of a sale's invitations in the admin, and large uploads on their way to it."""
 
 import socket
-import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from io import BytesIO
@@ -21,7 +20,8 @@ from sales import invitations, invited_mirror, store
 from sales.desk import proof
 from sales.models import Sale
 from tests.conftest import MakeSale
-from tests.servers import RedisServer, WebServer, free_port
+from tests.redis_servers import wait_until
+from tests.servers import PATIENT, RedisServer, WebServer, free_port
 from tests.test_accessibility import violations
 from tests.test_desk_browser import PHONE, OpenDesk, open_desk  # noqa: F401 (a fixture)
 from tests.test_roles import member
@@ -212,22 +212,21 @@ def test_while_redis_is_away_the_list_is_saved_and_the_page_says_so(sale: Sale, 
 # On the way through the web server.
 
 
-@pytest.fixture
-def own_server(transactional_db: None) -> Iterator[WebServer]:
-    """One worker, so that its slots and its memory are those that are asked, and which has seen no other test: it keeps
-    the numbers by which the history names things."""
-    with WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"}) as server:
+@pytest.fixture(scope="module")
+def one_worker(redis_server: RedisServer, static_files: None, django_db_setup: None) -> Iterator[WebServer]:
+    """One worker, so that its slots and its memory are those that are asked."""
+    with WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"}, PATIENT) as server:
         yield server
 
 
 @pytest.fixture
-def signed_in(own_server: WebServer) -> Iterator[httpx.Client]:
+def signed_in(one_worker: WebServer, transactional_db: None) -> Iterator[httpx.Client]:
     client = Client()
     client.force_login(User.objects.create_superuser("olga"))
     client.get("/admin/login/")
     cookies = {name: client.cookies[name].value for name in ("sessionid", proof.COOKIE)} | {"csrftoken": "x" * 32}
     headers = {"X-CSRFToken": "x" * 32}
-    with httpx.Client(base_url=own_server.url, cookies=cookies, headers=headers, timeout=120) as http:
+    with httpx.Client(base_url=one_worker.url, cookies=cookies, headers=headers, timeout=120) as http:
         yield http
 
 
@@ -242,18 +241,19 @@ def memory_bytes(server: WebServer) -> int:
     return max(child.memory_info().rss for child in psutil.Process(server.popen.pid).children())
 
 
+@pytest.mark.long
 def test_a_file_larger_than_any_form_arrives_and_takes_no_memory(
-    signed_in: httpx.Client, own_server: WebServer, sale: Sale
+    signed_in: httpx.Client, one_worker: WebServer, sale: Sale
 ):
     line = b"c" * 60 + b"@department.of.a.company.with.a.long.name.example.com\n"
     content = b"\n" * 1_000 + line * 260_000  # 30 MB
-    before = memory_bytes(own_server)
+    before = memory_bytes(one_worker)
 
     answer = send(signed_in, sale, content)
 
     assert answer.status_code == 302, answer.text
     assert len(listed(sale)) == 3
-    assert memory_bytes(own_server) - before < 20_000_000
+    assert memory_bytes(one_worker) - before < 20_000_000
 
 
 def test_a_file_that_is_too_large_is_refused_with_what_to_do(signed_in: httpx.Client, sale: Sale):
@@ -263,9 +263,10 @@ def test_a_file_that_is_too_large_is_refused_with_what_to_do(signed_in: httpx.Cl
     assert "send at most 48 MB" in answer.text
 
 
-def test_a_stranger_cannot_send_more_than_a_form(own_server: WebServer, sale: Sale):
+@pytest.mark.django_db(transaction=True)
+def test_a_stranger_cannot_send_more_than_a_form(one_worker: WebServer, sale: Sale):
     for cookies in ({}, {"sessionid": "x" * 32}, {"sessionid": "x" * 32, proof.COOKIE: "0" * 64}):
-        with httpx.Client(base_url=own_server.url, cookies=cookies, timeout=60) as stranger:
+        with httpx.Client(base_url=one_worker.url, cookies=cookies, timeout=60) as stranger:
             answer = send(stranger, sale, b"\n" * 9_000)
 
         assert answer.status_code == 413
@@ -298,23 +299,27 @@ def test_each_address_takes_what_it_needs(signed_in: httpx.Client, path: str, la
     assert (answers[1].status_code, words in answers[1].text) == (413, True)
 
 
-def test_of_many_uploads_at_once_some_are_told_to_wait_and_none_stays(
-    signed_in: httpx.Client, own_server: WebServer, sale: Sale
-):
+def test_of_many_uploads_at_once_some_are_told_to_wait_and_none_stays(signed_in: httpx.Client, sale: Sale):
     largest_bytes = uploads.BOUNDS[0].largest_bytes
+    answers: list[httpx.Response] = []
+
+    def is_answered(status: int, content: bytes) -> bool:
+        answers.append(send(signed_in, sale, content))
+        return answers[-1].status_code == status
+
     held = [begin(signed_in, sale, largest_bytes) for _ in range(uploads.MOST_BYTES // largest_bytes)]
     try:
-        time.sleep(0.5)
-        refused = send(signed_in, sale, b"\n" * (uploads.MOST_BYTES % largest_bytes + 1))
+        rest = b"\n" * (uploads.MOST_BYTES % largest_bytes + 1)
+        wait_until(lambda: is_answered(503, rest), "all have begun")
+        refused = answers[-1]
     finally:
         for connection in held:
             connection.close()
-    time.sleep(0.5)
+    wait_until(lambda: is_answered(302, b"cyd@example.com"), "they are given up")
 
-    assert refused.status_code == 503
     assert "Enough files are being uploaded already" in refused.text
     assert refused.headers["Retry-After"] == "60"
-    assert send(signed_in, sale, b"cyd@example.com").status_code == 302
+    assert "cyd@example.com" in listed(sale)
 
 
 def begin(http: httpx.Client, sale: Sale, declared_bytes: int) -> HTTPConnection:
@@ -349,6 +354,7 @@ def test_an_operator_uploads_a_list_in_a_browser(open_desk: OpenDesk, sale: Sale
     assert listed(sale) == ["ada@example.com", "bob@example.com"]
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("query", ["", "?who=ada@example.com", "?who=eve", "?empty", "?bad-lines"])
 def test_nobody_is_kept_out_of_the_page(open_desk: OpenDesk, sale: Sale, query: str):  # noqa: F811

@@ -1,5 +1,6 @@
 """The express lane: genuine requests, limits in front, and no dropped connection."""
 
+import select
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ from flashsale.lane import Lane
 from flashsale.lane_request import LaneRequest
 from sales import store
 from sales.models import Sale
+from tests.redis_servers import wait_until
 from tests.servers import ICON, WebServer, free_port
 
 
@@ -90,7 +92,7 @@ def test_a_page_that_fails_is_a_500_and_so_is_one_whose_refusal_fails(broken_ser
 
 def raw(server: WebServer, request: bytes) -> socket.socket:
     host, port = server.url.removeprefix("http://").split(":")
-    connection = socket.create_connection((host, int(port)), timeout=10)
+    connection = socket.create_connection((host, int(port)), timeout=60)
     connection.sendall(request)
     return connection
 
@@ -105,27 +107,33 @@ def raw(server: WebServer, request: bytes) -> socket.socket:
 def test_a_request_that_breaks_off_buys_nothing(
     server: WebServer, open_sale: Sale, seen: Callable[[], None], path: str, media_type: bytes, body: bytes
 ):
+    """Who buys afterwards is the only buyer."""
     seen()
     head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
 
     with raw(server, head % (path.encode(), media_type, len(body) + 1) + body):
         time.sleep(0.2)
-    time.sleep(0.2)
+    httpx.post(f"{server.url}/api/sale/purchase", json={"userId": "later"}).raise_for_status()
 
-    assert store.client().hlen(store.key(open_sale.id, "purchases")) == 0
+    assert store.client().hkeys(store.key(open_sale.id, "purchases")) == [b"later"]
 
 
 def test_requests_that_do_not_end_hold_up_nobody_else(server: WebServer):
+    """Others are answered while those are still waited for; a slow machine gives them up after 5 s, and tries again."""
     head = b"POST /admin/login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nx=1"
-    held = [raw(server, head) for _ in range(40)]
-    try:
-        time.sleep(0.3)
-        responses = [httpx.get(f"{server.url}{ICON}", timeout=3) for _ in range(4)]
-    finally:
-        for connection in held:
-            connection.close()
 
-    assert {response.status_code for response in responses} == {200}
+    def is_answered_meanwhile() -> bool:
+        held = [raw(server, head) for _ in range(40)]
+        try:
+            responses = [httpx.get(f"{server.url}{ICON}") for _ in range(4)]
+            assert {response.status_code for response in responses} == {200}
+            answered, _, _ = select.select(held, [], [], 0)
+            return not answered
+        finally:
+            for connection in held:
+                connection.close()
+
+    assert any(is_answered_meanwhile() for _ in range(10))
 
 
 def test_a_body_for_django_arrives_whole(server: WebServer):
@@ -148,18 +156,19 @@ def test_a_view_that_endpoint_did_not_make_is_refused_at_the_start():
 
 
 def test_requests_of_one_address_are_limited(broken_server: WebServer):
-    """Fifty at once, and then one in each 40 ms."""
-    time.sleep(2)
-    with httpx.Client(base_url=broken_server.url) as client:
+    """A hundred at once, and then one in each 36 s. Nobody else comes from this address."""
+    own = httpx.HTTPTransport(local_address="127.0.0.77")
+    with httpx.Client(base_url=broken_server.url, transport=own) as client:
         began = time.monotonic()
-        responses = [client.get("/health/live") for _ in range(100)]
+        responses = [client.get("/health/live") for _ in range(120)]
         seconds = time.monotonic() - began
-        page = next(page for _ in range(20) if (page := client.get("/")).status_code == 429)
+        page = client.get("/")
 
     limited = [response for response in responses if response.status_code == 429]
-    assert 50 <= 100 - len(limited) <= 51 + seconds / 0.04
+    assert 100 <= 120 - len(limited) <= 101 + seconds / 36
     assert limited[0].json()["code"] == "rate_limited"
-    assert limited[0].headers["retry-after"] == "1"
+    assert 1 <= int(limited[0].headers["retry-after"]) <= 36
+    assert page.status_code == 429
     assert page.headers["content-type"].startswith("text/html")
 
 
@@ -167,10 +176,10 @@ def test_sigterm_lets_what_is_in_flight_finish(static_files: None, redis_server:
     server = WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"}, "tests.broken_views:application")
     server.start()
     answers: list[httpx.Response] = []
-    thread = threading.Thread(target=lambda: answers.append(httpx.get(f"{server.url}/slow", timeout=5)))
+    thread = threading.Thread(target=lambda: answers.append(httpx.get(f"{server.url}/slow", timeout=60)))
 
     thread.start()
-    time.sleep(0.3)
+    wait_until(lambda: "asked for what is slow" in server.log.read_text(), "it is in flight", within_seconds=60)
     server.stop()
     thread.join()
 

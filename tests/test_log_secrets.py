@@ -48,7 +48,7 @@ def manage(*arguments: str, **environment: str) -> str:
         env={**os.environ, **SECRETS, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     return done.stdout + done.stderr
@@ -58,7 +58,7 @@ def drive(url: str) -> str:
     """Ask for everything that can fail, with secrets of a client's own; return all answers, heads and bodies."""
     cookie = {"Cookie": f"sessionid={CANARY}-session; csrftoken={CANARY}-csrf", "Authorization": f"Bearer {CANARY}-t"}
     answers = []
-    with httpx.Client(base_url=url, headers=cookie, timeout=20) as client:
+    with httpx.Client(base_url=url, headers=cookie, timeout=120) as client:
         for path in ("/", "/health", "/api/sale/status", "/api/sale/user/ada", "/sales/", "/orders/find/", "/admin/"):
             answers.append(client.get(path))
         for path in ("/crash", "/broken-page", f"/nowhere?token={CANARY}-query", f"/receipts/1.2-0.{CANARY}/"):

@@ -12,7 +12,7 @@ import pytest
 from flashsale import machine
 from flashsale.machine import WORKER_BYTES
 from sales.models import Sale
-from tests.servers import RedisServer, WebServer, free_port
+from tests.servers import PATIENT, RedisServer, WebServer, free_port
 
 GROUP = "a.slice/b.service"
 
@@ -65,6 +65,7 @@ def test_without_cgroups_the_cores_decide(groups: Path):
     assert machine.web_workers() == 8
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     "sent",
@@ -78,17 +79,20 @@ def test_without_cgroups_the_cores_decide(groups: Path):
 def test_open_connections_keep_nobody_out(sent: bytes, redis_server: RedisServer, open_sale: Sale, static_files: None):
     """More connections than the worker has file descriptors, on which nothing is asked."""
     limited = ["prlimit", "--nofile=256:256"]
-    with WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"}, wrap=limited) as server, ExitStack() as stack:
+    with (
+        WebServer({"PORT": str(free_port()), "WEB_CONCURRENCY": "1"}, PATIENT, wrap=limited) as server,
+        ExitStack() as stack,
+    ):
         address = ("127.0.0.1", httpx.URL(server.url).port or 0)
         for _ in range(400):
             client = stack.enter_context(socket.socket())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
             client.connect(address)
             client.sendall(sent)
-        for turn in range(20):
-            assert httpx.get(f"{server.url}/", timeout=30).status_code == 200
-            assert httpx.get(f"{server.url}/admin/login/", timeout=30).status_code == 200
-            answer = httpx.post(f"{server.url}/api/sale/purchase", json={"userId": f"ada-{turn}"}, timeout=30)
+        for turn in range(10):
+            assert httpx.get(f"{server.url}/", timeout=120).status_code == 200
+            assert httpx.get(f"{server.url}/admin/login/", timeout=120).status_code == 200
+            answer = httpx.post(f"{server.url}/api/sale/purchase", json={"userId": f"ada-{turn}"}, timeout=120)
             assert answer.json()["code"] in ("purchased", "sold_out")
 
         assert "Too many open files" not in server.log.read_text()

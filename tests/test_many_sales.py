@@ -106,7 +106,7 @@ def batches_before(busy: Sale, quiet: Sale, *group: Callable[[purchases.Attempt]
         batcher = Batcher(decide, purchases.LARGEST_BATCH, None, *group)
         attempts = [purchases.Attempt(busy.id, f"shopper-{number}", "") for number in range(CROWD)]
         attempts.append(purchases.Attempt(quiet.id, "ada", ""))
-        await asyncio.gather(*(batcher.submit(attempt, time.monotonic() + 30) for attempt in attempts))
+        await asyncio.gather(*(batcher.submit(attempt, time.monotonic() + 300) for attempt in attempts))
 
     asyncio.run(crowd())
     (found,) = waited

@@ -32,7 +32,8 @@ from sales.purchases import Attempt, Purchase
 from tests.model import Answer, Model, Setup, position
 from tests.servers import RedisServer
 
-EXAMPLES = 60
+# Few find what breaks a rule outright; many, what only an unlucky order of steps does.
+EXAMPLES = {"few": 6, "many": 60}
 STEPS = 40
 
 # When each window starts and ends, in hours from now.
@@ -362,11 +363,12 @@ def configured_redis(redis_server: RedisServer) -> Iterator[RedisServer]:
     _configure(usual)
 
 
+@pytest.mark.parametrize("examples", ["few", pytest.param("many", marks=pytest.mark.long)])
 def test_whatever_happens_redis_and_sql_follow_the_rules(
-    db: None, configured_redis: RedisServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    db: None, configured_redis: RedisServer, settings: Settings, monkeypatch: pytest.MonkeyPatch, examples: str
 ):
     settings.USER_RATE = None
-    monkeypatch.setattr(purchases, "ANSWER_WITHIN_SECONDS", 10)
+    monkeypatch.setattr(purchases, "ANSWER_WITHIN_SECONDS", 60)
 
     class OnThisRedis(FlashSale):
         redis_server = configured_redis
@@ -374,7 +376,7 @@ def test_whatever_happens_redis_and_sql_follow_the_rules(
     run_state_machine_as_test(
         OnThisRedis,
         settings=hypothesis_settings(
-            max_examples=EXAMPLES,
+            max_examples=EXAMPLES[examples],
             stateful_step_count=STEPS,
             derandomize=True,
             database=None,
