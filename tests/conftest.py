@@ -22,6 +22,7 @@ from django.core.management.commands import flush
 from django.db import connection
 from django.db.models import Model
 from django.utils import timezone, translation
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from playwright.sync_api import Browser, Page
 from pytest_django import DjangoDbBlocker, Settings
 
@@ -44,6 +45,10 @@ SALE_IDS = itertools.count(1000, 100)
 
 # Two for each core: some wait while others work.
 PROCESSES = min(16, 2 * len(os.sched_getaffinity(0)))
+
+# A busy machine's server takes its time; httpx gives it 5 s unless told otherwise.
+DEFAULT_TIMEOUT_CONFIG.connect = DEFAULT_TIMEOUT_CONFIG.read = 60.0
+DEFAULT_TIMEOUT_CONFIG.write = DEFAULT_TIMEOUT_CONFIG.pool = 60.0
 
 MakeSale = Callable[..., Sale]
 OpenPage = Callable[..., Page]

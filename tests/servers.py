@@ -115,7 +115,7 @@ class WebServer:
                 stderr=log,
                 preexec_fn=die_with_parent,  # also where a test fails before it stops its server
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             try:
                 httpx.get(f"{self.url}/health/live", timeout=1).raise_for_status()
@@ -128,7 +128,7 @@ class WebServer:
     def stop(self) -> None:
         assert self.popen
         self.popen.terminate()
-        self.popen.wait(timeout=15)
+        self.popen.wait(timeout=60)
 
 
 class LossyProxy:

@@ -22,10 +22,10 @@ class OrderWriter:
 
     def __exit__(self, *error: object) -> None:
         self.popen.terminate()
-        self.popen.wait(timeout=15)
+        self.popen.wait(timeout=60)
 
     def wait_until_it_reads(self, sale: Sale) -> None:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while not store.client().xinfo_consumers(store.key(sale.id, "orders"), store.WRITERS):
             assert self.popen.poll() is None, "the order writer has died"
             assert time.monotonic() < deadline, "the order writer does not start"
