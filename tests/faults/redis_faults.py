@@ -16,6 +16,10 @@ def killed(stage: Stage, rng: Random) -> None:
         time.sleep(rng.uniform(0, 0.6))
         stage.start_redis()
         time.sleep(rng.uniform(0, 0.6))
+    if not stage.has_shown():
+        stage.kill_redis()
+        stage.wait_until_shown()
+        stage.start_redis()
 
 
 def stopped_for(seconds: float) -> Callable[[Stage, Random], None]:
@@ -23,6 +27,7 @@ def stopped_for(seconds: float) -> Callable[[Stage, Random], None]:
         stage.redis_process.send_signal(signal.SIGSTOP)
         try:
             time.sleep(seconds)
+            stage.wait_until_shown()
         finally:
             stage.redis_process.send_signal(signal.SIGCONT)
 
@@ -37,12 +42,17 @@ def answers_lost(stage: Stage, rng: Random) -> None:
         time.sleep(rng.uniform(0.02, 0.2))
         stage.proxy.answers = "passed"
         time.sleep(rng.uniform(0.1, 0.4))
+    if not stage.has_shown():
+        stage.proxy.answers = "cut"
+        stage.wait_until_shown()
+        stage.proxy.answers = "passed"
 
 
 def connection_refused(stage: Stage, rng: Random) -> None:
     assert stage.proxy
     stage.proxy.close()
     time.sleep(rng.uniform(0.3, 1.2))
+    stage.wait_until_shown()
     stage.proxy.open_again()
 
 
@@ -56,7 +66,7 @@ def disk_full(stage: Stage, rng: Random) -> None:
                 file.write(bytes(64 * 1024))
         except OSError:
             file.truncate(file.tell() // 4096 * 4096 - leave_bytes)
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline or not stage.has_shown():
         if stage.redis_process.poll() is not None:
             stage.start_redis(wait=False)
         time.sleep(0.1)
@@ -68,6 +78,7 @@ def disk_full(stage: Stage, rng: Random) -> None:
 def memory_full(stage: Stage, rng: Random) -> None:
     stage.redis.config_set("maxmemory", 1_000_000)
     time.sleep(rng.uniform(0.3, 1.2))
+    stage.wait_until_shown()
     stage.redis.config_set("maxmemory", 0)
 
 
@@ -87,6 +98,7 @@ def replaced_by_older_copy(stage: Stage, rng: Random) -> None:
     shutil.copytree(stage.redis_dir, copy)
     time.sleep(rng.uniform(0.1, 1))
     stage.kill_redis()
+    stage.wait_until_shown()
     shutil.rmtree(stage.redis_dir)
     copy.rename(stage.redis_dir)
     stage.data_lost_at = time.monotonic()
@@ -99,6 +111,7 @@ def file_cut(stage: Stage, rng: Random) -> None:
         stage.writers[0].send_signal(signal.SIGSTOP)
         time.sleep(rng.uniform(0, 0.3))
     stage.kill_redis()
+    stage.wait_until_shown()
     path = newest_file(stage.redis_dir)
     size = path.stat().st_size
     with path.open("r+b") as file:
@@ -117,7 +130,7 @@ def newest_file(redis_dir: Path) -> Path:
 
 def clock_back(stage: Stage, rng: Random) -> None:
     stage.shift_redis_clock(-10)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while stage.redis.time()[0] > time.time() - 9:
         assert time.monotonic() < deadline, "Redis's clock was not shifted"
         time.sleep(0.05)
