@@ -14,7 +14,7 @@ from tests import parts
 CHROMIUM = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 # The tests' machine may be slow and shared.
-PATIENCE_MS = 60_000
+PATIENCE_MS = 30_000
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -38,7 +38,6 @@ class Visitor:
 
     def open(self, path: str = "/", *, script: str = "", **options: Any) -> Page:
         context = self._browser.new_context(base_url=self._base_url, **{"locale": "en-US", **options})
-        context.set_default_timeout(PATIENCE_MS)
         self._contexts.append(context)
         if script:
             context.add_init_script(script)
