@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from django.db import connection
 from django.db.models import Model
 from django.utils import timezone, translation
 from httpx._config import DEFAULT_TIMEOUT_CONFIG
+from httpx._transports import default
 from playwright.sync_api import Browser, Page
 from pytest_django import DjangoDbBlocker, Settings
 
@@ -49,6 +51,9 @@ PROCESSES = min(16, 2 * len(os.sched_getaffinity(0)))
 # httpx gives up after 5 s otherwise, which is too soon for a busy machine.
 for way in ("connect", "read", "write", "pool"):
     setattr(DEFAULT_TIMEOUT_CONFIG, way, 60)
+
+# Each client of httpx would read all authorities' certificates, which takes longer than most tests.
+default.create_ssl_context = cache(default.create_ssl_context)
 
 MakeSale = Callable[..., Sale]
 OpenPage = Callable[..., Page]
