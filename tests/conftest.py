@@ -25,18 +25,20 @@ from django.db.models import Model
 from django.utils import timezone, translation
 from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from httpx._transports import default
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from playwright.sync_api import Browser, Page
 from pytest_django import DjangoDbBlocker, Settings
 
 from flashsale import embedded_redis
 from flashsale.supervisor import Process
-from sales import closures, publishing, store
+from sales import publishing, store
 from sales.models import Sale
-from tests import browsers, parts
+from tests import browsers, parts, patience
 from tests.faults.databases import prepared_var_dir
 from tests.mail_servers import MailServer
 from tests.redis_servers import Node
-from tests.servers import RedisServer, WebServer, free_port
+from tests.servers import PATIENT, RedisServer, WebServer, free_port
 
 # The contract's bound on the age of what a worker shows (docs/api.md).
 STALE_AFTER_SECONDS = 0.25
@@ -54,6 +56,10 @@ for way in ("connect", "read", "write", "pool"):
 
 # Each client of httpx would read all authorities' certificates, which takes longer than most tests.
 default.create_ssl_context = cache(default.create_ssl_context)
+
+# How long an example takes says nothing on a busy machine.
+hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=list(HealthCheck))
+hypothesis_settings.load_profile("patient")
 
 MakeSale = Callable[..., Sale]
 OpenPage = Callable[..., Page]
@@ -91,9 +97,10 @@ def _empty_redis(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(autouse=True)
 def _patience(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests' own process wait for Redis and SQL as long as a busy machine takes: servers are held to a time."""
-    settings.REDIS_CONNECT_TIMEOUT_SECONDS = settings.REDIS_READ_TIMEOUT_SECONDS = 10
-    monkeypatch.setattr(closures, "COMPARED_WITHIN_SECONDS", 10)
+    """Let the tests' own process wait for Redis and SQL as long as a busy machine takes."""
+    settings.REDIS_CONNECT_TIMEOUT_SECONDS = settings.REDIS_READ_TIMEOUT_SECONDS = patience.SECONDS
+    for module, name, value in patience.LIMITS:
+        monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture(autouse=True)
@@ -141,8 +148,8 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 
 @pytest.fixture(scope="session")
 def server(redis_server: RedisServer, static_files: None, django_db_setup: None) -> Iterator[WebServer]:
-    """Two web workers as in production."""
-    with WebServer({"PORT": str(free_port())}) as server:
+    """Two web workers as in production, but with patience."""
+    with WebServer({"PORT": str(free_port())}, PATIENT) as server:
         yield server
 
 
@@ -173,7 +180,7 @@ def broken_server(static_files: None, redis_server: object, django_db_setup: Non
 @pytest.fixture(scope="session")
 def https_server(server: WebServer) -> Iterator[WebServer]:
     """A web worker behind a proxy that ends TLS."""
-    with WebServer({"PORT": str(free_port()), "HTTPS": "on", "WEB_CONCURRENCY": "1"}) as found:
+    with WebServer({"PORT": str(free_port()), "HTTPS": "on", "WEB_CONCURRENCY": "1"}, PATIENT) as found:
         yield found
 
 
@@ -266,7 +273,7 @@ def open_page(visitor: browsers.Visitor, seen: Callable[[], None]) -> OpenPage:
 
     def open_it(path: str = "/", **options: Any) -> Page:
         seen()
-        seen()
+        seen()  # a page is shown for as long again, once it is rendered
         return visitor.open(path, **options)
 
     return open_it

@@ -24,6 +24,11 @@ from sales import store
 _icon_hash = hashlib.md5((BASE_DIR / "static/sales/icon.svg").read_bytes(), usedforsecurity=False).hexdigest()
 ICON = f"/static/sales/icon.{_icon_hash[:12]}.svg"
 
+# Processes that compute something on each core make a start slow.
+STARTS_WITHIN_SECONDS = 300
+# An application that waits for Redis and SQL as long as a busy machine takes.
+PATIENT = "tests.patient:application"
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -37,7 +42,7 @@ class RedisServer:
 
     def start(self) -> None:
         self._process.start()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + STARTS_WITHIN_SECONDS
         while True:
             try:
                 store.client().ping()
@@ -108,17 +113,18 @@ class WebServer:
         with self.log.open("wb") as log:
             self.popen = subprocess.Popen(
                 self._command,
-                env={**os.environ, **self._environment},
+                # gunicorn would end a worker that takes longer than half a minute to start.
+                env={**os.environ, "GUNICORN_CMD_ARGS": f"--timeout {STARTS_WITHIN_SECONDS}", **self._environment},
                 cwd=self._directory,
                 pass_fds=self._inherited,
                 stdout=log,
                 stderr=log,
                 preexec_fn=die_with_parent,  # also where a test fails before it stops its server
             )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + STARTS_WITHIN_SECONDS
         while True:
             try:
-                httpx.get(f"{self.url}/health/live", timeout=1).raise_for_status()
+                httpx.get(f"{self.url}/health/live", timeout=10).raise_for_status()
                 return
             except httpx.HTTPError:
                 assert self.popen.poll() is None, self.log.read_text()
@@ -129,6 +135,21 @@ class WebServer:
         assert self.popen
         self.popen.terminate()
         self.popen.wait(timeout=60)
+
+
+def of_both_workers(server: WebServer) -> list[httpx.Client]:
+    """Return one open connection to each of the two workers."""
+    found: dict[int, httpx.Client] = {}
+    for _ in range(100):
+        connection = httpx.Client(base_url=server.url)
+        pid = connection.get("/health/live").json()["pid"]
+        if pid in found:
+            connection.close()
+        found.setdefault(pid, connection)
+        if len(found) == 2:
+            break
+    assert len(found) == 2
+    return list(found.values())
 
 
 class LossyProxy:
@@ -176,20 +197,30 @@ class LossyProxy:
         self._listener.close()
 
 
-class DelayingProxy:
-    """A TCP proxy that holds up what passes, each way by half of `round_trip_seconds`, as a network far away does."""
+class HoldingProxy:
+    """A TCP proxy that can hold back what a web server answers; it counts the forms that passed on their way there."""
 
-    def __init__(self, url: str, round_trip_seconds: float):
-        self._port, self._delay_seconds = int(url.rpartition(":")[2]), round_trip_seconds / 2
+    def __init__(self, url: str):
+        self._port = int(url.rpartition(":")[2])
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._may_answer = threading.Event()
+        self._may_answer.set()
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.posts = 0
 
-    def __enter__(self) -> "DelayingProxy":
+    def __enter__(self) -> "HoldingProxy":
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.let_go()
         self._listener.close()
+
+    def hold(self) -> None:
+        self._may_answer.clear()
+
+    def let_go(self) -> None:
+        self._may_answer.set()
 
     def _accept(self) -> None:
         while True:
@@ -199,13 +230,16 @@ class DelayingProxy:
                 return
             server = socket.create_connection(("127.0.0.1", self._port))
             for source, target in ((client, server), (server, client)):
-                threading.Thread(target=self._copy, args=(source, target), daemon=True).start()
+                threading.Thread(target=self._copy, args=(source, target, source is server), daemon=True).start()
 
-    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+    def _copy(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
         try:
             while data := source.recv(1_000_000):
-                time.sleep(self._delay_seconds)
+                if is_answer:
+                    self._may_answer.wait(60)
                 target.sendall(data)
+                if not is_answer:
+                    self.posts += data.count(b"POST /")
             target.shutdown(socket.SHUT_WR)
         except OSError:
             source.close()
