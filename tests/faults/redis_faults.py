@@ -9,6 +9,8 @@ from random import Random
 
 from tests.faults.stage import Stage
 
+SOLD_WITHIN_SECONDS = 30.0
+
 
 def killed(stage: Stage, rng: Random) -> None:
     for _ in range(rng.randint(1, 3)):
@@ -94,8 +96,11 @@ def wiped(stage: Stage, rng: Random) -> None:
 
 
 def replaced_by_older_copy(stage: Stage, rng: Random) -> None:
-    copy = stage.var_dir / "older"
+    copy, bought = stage.var_dir / "older", stage.key("purchases")
     shutil.copytree(stage.redis_dir, copy)
+    copied, deadline = stage.redis.hlen(bought), time.monotonic() + SOLD_WITHIN_SECONDS
+    while stage.redis.hlen(bought) < copied + 4 and stage.units_left() and time.monotonic() < deadline:
+        time.sleep(0.02)
     time.sleep(rng.uniform(0.1, 1))
     stage.kill_redis()
     stage.wait_until_shown()

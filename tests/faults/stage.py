@@ -210,6 +210,14 @@ class Stage:
         rows = self.database.query(words, self.sale_id)
         return {(user_id, order_id): bool(may_buy_again) for user_id, order_id, may_buy_again in rows}
 
+    def units_left(self) -> int:
+        return int(self.redis.get(self.key("stock")) or 0)
+
+    def missing(self) -> set[Purchase]:
+        """Return shopper and order_id of what workers have named as acknowledged and lost."""
+        words = "SELECT user_id, order_id FROM sales_missingorder WHERE sale_id = %s"
+        return {(user_id, order_id) for user_id, order_id in self.database.query(words, self.sale_id)}
+
     def cancellations_due(self) -> int:
         """Return how many cancellations Redis has not taken, as far as SQL knows."""
         return self.database.query("SELECT count(*) FROM sales_order WHERE cancellation_due")[0][0]
