@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,9 @@ from django.db.models import Model
 from django.test.utils import setup_databases, teardown_databases
 from django.utils import timezone, translation
 from httpx._config import DEFAULT_TIMEOUT_CONFIG
+from httpx._transports import default
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from playwright.sync_api import Browser, Page
 from pytest_django import DjangoDbBlocker, Settings
 
@@ -50,6 +54,9 @@ PROCESSES = min(16, 2 * len(os.sched_getaffinity(0)))
 # httpx gives up after 5 s otherwise, which is too soon for a busy machine.
 for way in ("connect", "read", "write", "pool"):
     setattr(DEFAULT_TIMEOUT_CONFIG, way, 60)
+
+# Each client of httpx would read all authorities' certificates, which takes longer than most tests.
+default.create_ssl_context = cache(default.create_ssl_context)
 
 # The same examples in each run. How long one takes says nothing on a busy machine.
 hypothesis_settings.register_profile(

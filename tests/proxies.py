@@ -75,7 +75,7 @@ class Nginx:
     def start(self) -> None:
         with (self.directory / "stderr").open("wb") as log:
             self._popen = subprocess.Popen(self.command(), stderr=log, preexec_fn=die_with_parent)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while True:
             try:
                 httpx.get(f"http://127.0.0.1:{self.http_port}/", timeout=1)
@@ -94,13 +94,13 @@ class Nginx:
     def stop(self) -> None:
         if self._popen:
             self._popen.terminate()
-            self._popen.wait(timeout=15)
+            self._popen.wait(timeout=60)
         shutil.rmtree(self.directory)
 
     def client(self, **options: object) -> httpx.Client:
         """Return a client that finds NAME here, and believes the certificate."""
         context = ssl.create_default_context(cafile=str(self.certificate))
-        return httpx.Client(base_url=self.url, transport=_Here(verify=context, **options), timeout=20)  # type: ignore[arg-type]
+        return httpx.Client(base_url=self.url, transport=_Here(verify=context, **options), timeout=60)  # type: ignore[arg-type]
 
 
 class _Here(httpx.HTTPTransport):

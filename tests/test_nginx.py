@@ -58,7 +58,7 @@ def port_of(server: WebServer) -> int:
 
 def encrypted(proxy: Nginx, peer: str = "127.0.0.1") -> ssl.SSLSocket:
     context = ssl.create_default_context(cafile=str(proxy.certificate))
-    connection = socket.create_connection(("127.0.0.1", proxy.https_port), timeout=30, source_address=(peer, 0))
+    connection = socket.create_connection(("127.0.0.1", proxy.https_port), timeout=60, source_address=(peer, 0))
     return context.wrap_socket(connection, server_hostname=NAME)
 
 
@@ -292,8 +292,6 @@ def strict(web: WebServer) -> Iterator[Nginx]:
         "rate=50r/s": "rate=1r/m",
         "zone=requests burst=400": "zone=requests burst=9",
         "zone=attempts burst=100": "zone=attempts burst=4",
-        "client_header_timeout 10s;": "client_header_timeout 1s;",
-        "client_body_timeout 5s;": "client_body_timeout 1s;",
         "#set_real_ip_from 203.0.113.0/24;": "set_real_ip_from 127.0.9.0/24;",
         "#real_ip_header": "real_ip_header",
     }
@@ -301,8 +299,12 @@ def strict(web: WebServer) -> Iterator[Nginx]:
         yield server
 
 
-def test_a_header_or_a_body_that_does_not_arrive_is_cut_off(strict: Nginx):
-    with encrypted(strict) as header, encrypted(strict) as body:
+def test_a_header_or_a_body_that_does_not_arrive_is_cut_off(web: WebServer):
+    changes = {
+        "client_header_timeout 10s;": "client_header_timeout 1s;",
+        "client_body_timeout 5s;": "client_body_timeout 1s;",
+    }
+    with nginx([port_of(web)], changes) as hasty, encrypted(hasty) as header, encrypted(hasty) as body:
         header.sendall(b"GET /api/sale/status HTTP/1.1\r\nHost: shop")
         body.sendall(b"POST /api/sale/purchase HTTP/1.1\r\nHost: %b\r\nContent-Length: 9\r\n\r\n{" % NAME.encode())
         answers = [status_of(header.recv(1000)), status_of(body.recv(1000))]
@@ -393,7 +395,7 @@ def ask_for_secrets(server: Nginx) -> Counter[int]:
 
 def accesses(server: Nginx, count: int) -> list[str]:
     """Return the log's lines of the last requests; a line is written after the answer is sent."""
-    log, deadline = server.directory / "var/log/nginx/access.log", time.monotonic() + 10
+    log, deadline = server.directory / "var/log/nginx/access.log", time.monotonic() + 60
     while len(lines := [line for line in log.read_text().splitlines() if '" 444 ' not in line]) < count:
         assert time.monotonic() < deadline, lines
         time.sleep(0.02)
@@ -531,11 +533,14 @@ def test_what_the_app_answers_passes_as_it_is(proxy: Nginx, shop: httpx.Client, 
 def test_a_copy_has_the_name_of_its_own_request(shop: httpx.Client, open_sale: Sale, seen: Callable[[], None]):
     seen()
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    time.sleep(2)
     sent = [{"X-Request-Id": "first", "Traceparent": trace}, {}, {"X-Request-Id": "second"}, {"X-Request-Id": "a b"}]
     sent.append({"Traceparent": trace})
 
-    answers = [shop.get("/api/sale/status", headers=headers) for headers in sent]
+    for _ in range(20):  # a machine that needs a second for them gets another copy in between
+        time.sleep(2)
+        answers = [shop.get("/api/sale/status", headers=headers) for headers in sent]
+        if len({answer.json()["serverTime"] for answer in answers}) == 1:
+            break
 
     names = [answer.headers.get("x-request-id") for answer in answers]
     assert len({answer.json()["serverTime"] for answer in answers}) == 1, "they are copies"
@@ -593,7 +598,6 @@ def test_without_a_server_each_hears_what_to_do(proxy: Nginx):
     assert "Load this page again" in page.text
 
 
-@pytest.mark.long
 def test_a_crowd_of_one_address_polls_through_nginx(proxy: Nginx, make_sale: MakeSale, seen: Callable[[], None]):
     make_sale()
     seen()

@@ -74,4 +74,4 @@ def test_a_node_that_dies_takes_no_purchase_and_no_unit_with_it(shop: Shop, redi
 
     check([sale])
     assert len(sale.purchases()) == STOCK
-    assert shop.health()["status"] == "ok"
+    wait_until(lambda: shop.health()["status"] == "ok", "all is well")

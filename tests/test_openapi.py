@@ -244,18 +244,18 @@ def test_how_an_address_is_confirmed_is_as_documented(http: httpx.Client):
     wrong = [http.post(f"/api/shopper/{name}", json={}) for name in ("code", "token")]
     large = [http.post(f"/api/shopper/{name}", content="x" * 9000) for name in ("code", "token")]
     typed = [http.post(f"/api/shopper/{name}", content="x") for name in ("code", "token")]
-    often = [http.post("/api/shopper/code", json={"email": "ada@example.com"}) for _ in range(6)]
+    often = [http.post("/api/shopper/code", json={"email": "ada@example.com"}) for _ in range(11)]  # of two hours
 
     assert [answer.status_code for answer in (asked, *given)] == [202, 200, 401]
     assert [answer.status_code for answer in (*wrong, *large, *typed)] == [400, 400, 413, 413, 415, 415]
-    assert often[-1].json()["code"] == "rate_limited"
+    assert "rate_limited" in {answer.json()["code"] for answer in often}
 
 
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
         ({"stock": 1}, "sold_out"),
-        ({"starts_in": 60}, "not_started"),
+        ({"starts_in": 3600}, "not_started"),
         ({"starts_in": -120, "lasts": 60}, "ended"),
         ({"paused": True}, "paused"),
     ],

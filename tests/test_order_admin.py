@@ -205,6 +205,7 @@ def test_other_cells_stay_as_they_are(cell: str):
     assert csv_lines.harmless(cell) == cell
 
 
+@pytest.mark.long
 def test_many_orders_take_the_memory_of_a_page(viewer: Client, make_sale: MakeSale):
     sale = make_sale(stock=40_000)
     add_orders(sale, 40_000)

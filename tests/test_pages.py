@@ -121,8 +121,9 @@ def test_a_confirmed_shopper_buys_twice_and_sees_the_receipt(http: httpx.Client,
 
 @pytest.fixture(scope="module")
 def addressed(redis_server: object, static_files: None, django_db_setup: None) -> Iterator[str]:
-    """The address of a server that knows its clients' addresses."""
-    with WebServer({"PORT": str(free_port()), "ADDRESS_RATE": "1000/s"}) as server:
+    """The address of a server that knows its clients' addresses, also those behind a proxy on this machine."""
+    settings = {"ADDRESS_RATE": "100000/s", "TRUSTED_PROXIES": "127.0.0.1", "WEB_CONCURRENCY": "1"}
+    with WebServer({"PORT": str(free_port()), **settings}) as server:
         yield server.url
 
 
@@ -165,11 +166,8 @@ def test_behind_the_same_address_another_browser_gets_no_receipt(addressed: str,
     assert_no_receipt(answer, open_sale)
 
 
-def test_from_another_address_the_same_browser_gets_no_receipt(
-    open_sale: Sale, static_files: None, redis_server: object
-):
-    proxied = {"PORT": str(free_port()), "ADDRESS_RATE": "1000/s", "TRUSTED_PROXIES": "127.0.0.1"}
-    with WebServer({**proxied, "WEB_CONCURRENCY": "1"}) as server, httpx.Client(base_url=server.url) as browser:
+def test_from_another_address_the_same_browser_gets_no_receipt(addressed: str, open_sale: Sale):
+    with httpx.Client(base_url=addressed) as browser:
         presses = []
         for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1"):
             browser.headers["X-Forwarded-For"] = address
@@ -242,7 +240,7 @@ def test_an_empty_form(http: httpx.Client, open_sale: Sale):
 
 def test_too_many_presses(http: httpx.Client, open_sale: Sale):
     page = press(http, "ada")
-    for _ in range(30):  # ten at once, then one a second: a slow machine gets some more
+    for _ in range(300):  # ten at once, then one a second: a slow machine gets some more
         if page.status_code == 429:
             break
         page = press(http, "ada")

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from django.conf import settings as project
 from django.contrib.auth.models import Permission, User
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, load_command_class
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
@@ -93,7 +94,13 @@ def buy(sale: Sale, *user_ids: str) -> None:
 def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(project.BASE_DIR / "manage.py"), "preflight", *arguments]
     environment = {**os.environ, "DATABASE_URL": database_url(), **environment}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an order writer that a busy machine holds up not count as gone."""
+    monkeypatch.setattr(preflight, "WRITER_IS_GONE_MS", 600_000)
 
 
 def verdicts_of(sale: Sale, **environment: str) -> dict[str, dict[str, str]]:
@@ -102,6 +109,7 @@ def verdicts_of(sale: Sale, **environment: str) -> dict[str, dict[str, str]]:
     return {found["name"]: found for found in printed["checks"]}
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.django_db(transaction=True)
 def test_a_sale_for_which_everything_is_ready(upcoming_sale: Sale, fit_for_the_internet: Settings):
     with OrderWriter() as writer:
@@ -271,8 +279,8 @@ def test_a_redis_that_started_again_and_lost_nothing_is_compared(open_sale: Sale
     [
         ({"starts_in": -60}, "It started on"),
         ({"starts_in": -60, "lasts": 30}, "It ended on"),
-        ({"starts_in": 60, "paused": True}, "It is paused: nobody can buy."),
-        ({"starts_in": 60, "published": False}, "It is not published: nobody sees it."),
+        ({"starts_in": 3600, "paused": True}, "It is paused: nobody can buy."),
+        ({"starts_in": 3600, "published": False}, "It is not published: nobody sees it."),
     ],
 )
 def test_a_window_that_may_not_be_meant(make_sale: MakeSale, fields: dict[str, Any], reason: str):
@@ -320,6 +328,7 @@ def test_without_an_order_writer(open_sale: Sale):
     assert "write_orders" in found.remedy
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.django_db(transaction=True)
 def test_an_order_writer_that_died(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     with OrderWriter() as writer:
@@ -341,6 +350,7 @@ def test_an_order_writer_that_is_far_behind(open_sale: Sale):
     assert found.reason.startswith("1 purchases wait for the order writer, the oldest for")
 
 
+@pytest.mark.usefixtures("patient")
 def test_purchases_that_wait_for_an_order_writer_that_is_at_work(open_sale: Sale):
     run_once(consumer_name())
     buy(open_sale, "ada")
@@ -422,29 +432,39 @@ def test_on_one_machine_the_warnings_on_https_are_explained(upcoming_sale: Sale,
     assert "Expected" not in found["security.W009"].remedy
 
 
-@pytest.mark.django_db(transaction=True)
-def test_exit_status_of_the_command(open_sale: Sale):
-    without_writer = manage(open_sale.slug)
-    unknown = manage("no-such-sale")
-    misused = manage(open_sale.slug, "--no-such-option")
-    with OrderWriter() as writer:
-        writer.wait_until_it_reads(open_sale)
-        with_warnings = manage(open_sale.slug)
+@pytest.mark.usefixtures("patient")
+@pytest.mark.django_db(transaction=True)  # the command closes its connections
+def test_exit_status_of_the_command(open_sale: Sale, capsys: pytest.CaptureFixture[str]):
+    def run(*words: str) -> tuple[int, str, str]:
+        """Run the command as manage.py does; return its exit status and what it printed."""
+        status: object = 0
+        try:
+            load_command_class("sales", "preflight").run_from_argv(["manage.py", "preflight", *words])
+        except SystemExit as ended:
+            status = ended.code
+        return int(str(status)), *capsys.readouterr()
 
-    assert [done.returncode for done in (with_warnings, without_writer, unknown, misused)] == [0, 1, 2, 2]
-    assert f"There is no sale 'no-such-sale'. There are: {open_sale.slug}." in unknown.stderr
-    assert with_warnings.stdout.startswith(f"{open_sale.slug} is ready: ")
-    assert without_writer.stdout.startswith(f"{open_sale.slug} is not ready: 1 failure, ")
+    without_writer = run(open_sale.slug)
+    unknown = run("no-such-sale")
+    misused = run(open_sale.slug, "--no-such-option")
+    run_once(consumer_name())
+    with_warnings = run(open_sale.slug)
+
+    assert [status for status, *_ in (with_warnings, without_writer, unknown, misused)] == [0, 1, 2, 2]
+    assert f"There is no sale 'no-such-sale'. There are: {open_sale.slug}." in unknown[2]
+    assert with_warnings[1].startswith(f"{open_sale.slug} is ready: ")
+    assert without_writer[1].startswith(f"{open_sale.slug} is not ready: 1 failure, ")
 
 
 def test_checks_leave_no_connection_behind(open_sale: Sale):
     find(open_sale)
-    before = len(store.client().client_list())
+    process = psutil.Process()  # web servers of other tests come and go in Redis's own list
+    before = len(process.net_connections("all"))
 
     for _ in range(5):
         find(open_sale)
 
-    assert len(store.client().client_list()) == before
+    assert len(process.net_connections("all")) <= before
 
 
 def test_json_for_scripts(open_sale: Sale, capsys: pytest.CaptureFixture[str]):

@@ -14,6 +14,8 @@ from sales import archives, continuity, orders, receipts, store
 from sales.models import Order, Sale
 from tests.conftest import MakeSale
 
+pytestmark = pytest.mark.long
+
 SMALL, LARGE = 1_000, 30_000
 LOOKED_FOR = 50
 # Steps of SQLite's virtual machine between two looks at it.

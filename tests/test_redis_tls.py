@@ -133,17 +133,30 @@ def trusting(guarded: OneServer) -> dict[str, str]:
     return {"ssl_ca_certs": str(known.file), "ssl_certfile": str(known.file), "ssl_keyfile": str(known.key)}
 
 
+def settled(client: Client, user_id: str) -> str:
+    """Buy, and repeat it while a busy machine is too slow; return the code of the answer."""
+    codes: list[str] = []
+
+    def is_settled() -> bool:
+        codes.append(client.buy(user_id, user_id).code)
+        return codes[-1] not in {"unavailable", "unknown"}
+
+    wait_until(is_settled, f"{user_id} has an answer")
+    return codes[-1]
+
+
 def test_a_shop_sells_through_tls(guarded: OneServer, trusting: dict[str, str]):
     with Shop(guarded.url(**trusting), count=3, stock=1) as shop:
         codes = {
-            slug: [Client(shop.ports[0], slug).buy(user_id, user_id).code for user_id in ("ada", "bob", "ada")]
+            slug: [settled(Client(shop.ports[0], slug), user_id) for user_id in ("ada", "bob", "ada")]
             for slug in shop.sale_ids
         }
         wait_until(lambda: shop.health()["writer"]["backlog"] == 0, "the orders are written")
+        wait_until(lambda: shop.health()["status"] == "ok", "all is well")
         health, audits = shop.health(), shop.audits()
 
     assert codes == {slug: ["purchased", "sold_out", "purchased"] for slug in shop.sale_ids}
-    assert (health["status"], health["redis"]["durability"]) == ("ok", "ok")
+    assert health["redis"]["durability"] == "ok"
     assert not [found["drift"] for found in audits.values() if found["drift"]]
 
 

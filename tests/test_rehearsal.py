@@ -70,7 +70,7 @@ def trace() -> tuple[dict[bytes, bytes], list[tuple[int, str]], list[int]]:
     return keys, list(Sale.objects.values_list("id", "slug")), rows
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it does not come about"
@@ -177,7 +177,7 @@ def test_a_rehearsal_that_is_stopped_leaves_no_trace(
     ) as process:
         wait_for(is_selling)
         process.send_signal(number)
-        printed, errors = process.communicate(timeout=30)
+        printed, errors = process.communicate(timeout=300)
 
     assert process.returncode == 1
     assert "The rehearsal was stopped: nothing is proven." in printed

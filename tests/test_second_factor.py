@@ -70,6 +70,12 @@ def wrong_code(person: User) -> str:
     return next(f"{number:06d}" for number in range(1_000_000) if number not in right)
 
 
+def forgive() -> None:
+    """Let nobody wait any more after a wrong code."""
+    for model in (TOTPDevice, StaticDevice):
+        model.objects.update(throttling_failure_count=0, throttling_failure_timestamp=None)
+
+
 def sign_in(client: Client, code: str = "", password: str = PASSWORD) -> str:
     """Sign in, and return the page that follows."""
     form = {"username": "olga", "password": password, "code": code, "next": "/admin/"}
@@ -223,8 +229,7 @@ def test_of_those_who_send_a_code_at_once_one_is_let_in(transactional_db: None, 
     for backup_code in codes[:5]:
         code = backup_code if is_backup else next_code(olga)
         assert let_in(*[partial(second_factor.check, olga, code)] * 4) == 1
-        for model in (TOTPDevice, StaticDevice):
-            model.objects.update(throttling_failure_count=0)
+        forgive()
 
 
 @pytest.mark.pure
@@ -243,7 +248,7 @@ def test_a_backup_code_is_taken_once_however_it_is_typed(protected: tuple[User, 
     _, codes = protected
 
     first, second = sign_in(Client(), codes[3]), sign_in(Client(), codes[3].upper())
-    time.sleep(1.1)
+    forgive()
 
     assert is_in(first)
     assert not is_in(second)
@@ -307,7 +312,7 @@ def test_turning_it_off_asks_for_a_code(protected: tuple[User, list[str]]):
 
     refused = post(client, "off"), post(client, "off", wrong_code(olga))
     stays_on = second_factor.is_on(olga)
-    time.sleep(1.1)
+    forgive()
     done = post(client, "off", next_code(olga))
 
     assert "Type the code that your app shows." in refused[0]
@@ -516,6 +521,7 @@ def test_the_whole_way_on_a_phone_without_javascript(own_visitor: Visitor):
     assert own_visitor.errors == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nobody_is_kept_out_at_any_step(own_visitor: Visitor, scheme: str):
     olga = User.objects.create_superuser("olga", password=PASSWORD)
@@ -536,7 +542,7 @@ def test_nobody_is_kept_out_at_any_step(own_visitor: Visitor, scheme: str):
     page.get_by_label("Code").fill(wrong_code(olga))
     page.get_by_role("button", name="Turn it on").click()
     look("This code is not right.")
-    time.sleep(1.1)
+    forgive()
     page.get_by_label("Code").fill(next_code(olga))
     page.get_by_role("button", name="Turn it on").click()
     look("Keep these backup codes")

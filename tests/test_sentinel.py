@@ -10,7 +10,7 @@ from tests.shops import Shop, SoldSale, check, shoppers, stop
 
 pytestmark = pytest.mark.long
 
-FAILS_OVER_WITHIN_SECONDS = 30.0
+FAILS_OVER_WITHIN_SECONDS = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_the_web_servers_find_the_master_that_takes_over(watched: WatchedMaster,
 
     stop(sales)
     check(sales)
-    assert shop.health()["status"] == "ok"
+    wait_until(lambda: shop.health()["status"] == "ok", "all is well")
     metrics = shop.metrics()
     assert metrics["flashsale_units_sold"] == {sale.slug: len(sale.purchases()) for sale in sales}
     assert metrics["flashsale_redis_memory_used_bytes"].keys() == {"Redis"}
@@ -81,12 +81,12 @@ def test_what_a_failover_loses_is_found_and_closes_the_sales(watched: WatchedMas
     promoted = time.monotonic()
     for sale in sales:
         sale.find_loss(killed)
-    time.sleep(1)
 
     assert all(sale.loss for sale in sales)
-    assert not [sale.slug for sale in sales if shop.is_open(sale.slug) or sale.bought_since(promoted)]
+    wait_until(lambda: not any(shop.is_open(sale.slug) for sale in sales), "the sales are closed")
     for sale in sales:
         sale.check_named()
+    assert not [sale.slug for sale in sales if shop.is_open(sale.slug) or sale.bought_since(promoted)]
     shop.restore(shop.sale_ids)
     assert all(sale.loss.lost <= sale.purchases() for sale in sales if sale.loss)
     shop.wait_until_open(shop.sale_ids)

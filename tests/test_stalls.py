@@ -45,7 +45,7 @@ def connected(server: WebServer, receive_bytes: int = 2048) -> socket.socket:
     url = httpx.URL(server.url)
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    client.settimeout(20)
+    client.settimeout(60)
     client.connect((url.host, url.port or 80))
     return client
 
@@ -61,10 +61,10 @@ def unread(server: WebServer, path: str, more: str = "") -> Iterator[list[socket
 
 
 def is_reset(client: socket.socket) -> bool:
-    """Return whether the server resets the connection within 20 s, while nothing is read."""
+    """Return whether the server resets the connection within a minute, while nothing is read."""
     poll = select.poll()
     poll.register(client, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(20_000))
+    return any(event & select.POLLERR for _, event in poll.poll(60_000))
 
 
 def long_file() -> str:
@@ -99,7 +99,7 @@ def test_nobody_waits_for_clients_that_read_nothing(
 
     with unread(impatient_server, ANSWERS[answer](), cookie) as clients:
         for path in ("/admin/login/", long_file()) * 3:
-            assert httpx.get(f"{impatient_server.url}{path}", timeout=20).status_code == 200
+            assert httpx.get(f"{impatient_server.url}{path}").status_code == 200
         assert all(is_reset(client) for client in clients)
 
 

@@ -30,7 +30,7 @@ def test_what_clients_do_not_send_is_refused_and_sells_nothing():
 
     assert report.failures == []
     assert len(report.sold) > CASES / 10
-    assert {200, 400, 404, 405, 409, 413, 415, 431} == set(report.statuses)
+    assert {200, 400, 404, 405, 409, 413, 415, 431} == set(report.statuses) - {503}
 
 
 def picked(count: int, ending: str) -> list[Case]:
@@ -131,21 +131,22 @@ async def test_a_server_that_refuses_and_closes_breaks_no_rule():
 
 
 @pytest.mark.pure
-@pytest.mark.parametrize(("after_seconds", "words"), [(0, "0 answers"), (0.5, "TimeoutError()")])
+@pytest.mark.parametrize(("hangs", "words"), [(False, "0 answers"), (True, "TimeoutError()")])
 async def test_a_server_that_leaves_what_is_right_unanswered_is_seen(
-    monkeypatch: pytest.MonkeyPatch, after_seconds: float, words: str
+    monkeypatch: pytest.MonkeyPatch, hangs: bool, words: str
 ):
-    monkeypatch.setattr(wire, "PATIENCE_SECONDS", 0.2)
-    report = Report()
+    monkeypatch.setattr(wire, "PATIENCE_SECONDS", 0.2 if hangs else 60)
+    report, is_over = Report(), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        await asyncio.sleep(after_seconds)
+        if hangs:
+            await is_over.wait()
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         await wire.play(server.sockets[0].getsockname()[1], picked(20, "last"), report)
-        await asyncio.sleep(after_seconds * 1.5)
+        is_over.set()
 
     assert sum(words in failure for failure in report.failures) == 20
 

@@ -28,13 +28,13 @@ class SQLite:
         self.url = f"sqlite:///{path}"
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(self.path, timeout=10)) as connection:
+        with closing(sqlite3.connect(self.path, timeout=60)) as connection:
             return connection.execute(sql.replace("%s", "?"), values).fetchall()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep every other process from writing."""
-        with closing(sqlite3.connect(self.path, timeout=10, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(self.path, timeout=60, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield
             connection.execute("ROLLBACK")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.servers import free_port
 
-REOPEN_WITHIN_SECONDS = 5.0
+REOPEN_WITHIN_SECONDS = 60.0
 
 
 class Proxy:

@@ -9,6 +9,8 @@ from random import Random
 
 from tests.faults.stage import Stage
 
+SOLD_WITHIN_SECONDS = 30.0
+
 
 def killed(stage: Stage, rng: Random) -> None:
     for _ in range(rng.randint(1, 3)):
@@ -16,6 +18,10 @@ def killed(stage: Stage, rng: Random) -> None:
         time.sleep(rng.uniform(0, 0.6))
         stage.start_redis()
         time.sleep(rng.uniform(0, 0.6))
+    if not stage.has_shown():
+        stage.kill_redis()
+        stage.wait_until_shown()
+        stage.start_redis()
 
 
 def stopped_for(seconds: float) -> Callable[[Stage, Random], None]:
@@ -23,6 +29,7 @@ def stopped_for(seconds: float) -> Callable[[Stage, Random], None]:
         stage.redis_process.send_signal(signal.SIGSTOP)
         try:
             time.sleep(seconds)
+            stage.wait_until_shown()
         finally:
             stage.redis_process.send_signal(signal.SIGCONT)
 
@@ -37,12 +44,17 @@ def answers_lost(stage: Stage, rng: Random) -> None:
         time.sleep(rng.uniform(0.02, 0.2))
         stage.proxy.answers = "passed"
         time.sleep(rng.uniform(0.1, 0.4))
+    if not stage.has_shown():
+        stage.proxy.answers = "cut"
+        stage.wait_until_shown()
+        stage.proxy.answers = "passed"
 
 
 def connection_refused(stage: Stage, rng: Random) -> None:
     assert stage.proxy
     stage.proxy.close()
     time.sleep(rng.uniform(0.3, 1.2))
+    stage.wait_until_shown()
     stage.proxy.open_again()
 
 
@@ -56,7 +68,7 @@ def disk_full(stage: Stage, rng: Random) -> None:
                 file.write(bytes(64 * 1024))
         except OSError:
             file.truncate(file.tell() // 4096 * 4096 - leave_bytes)
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline or not stage.has_shown():
         if stage.redis_process.poll() is not None:
             stage.start_redis(wait=False)
         time.sleep(0.1)
@@ -68,6 +80,7 @@ def disk_full(stage: Stage, rng: Random) -> None:
 def memory_full(stage: Stage, rng: Random) -> None:
     stage.redis.config_set("maxmemory", 1_000_000)
     time.sleep(rng.uniform(0.3, 1.2))
+    stage.wait_until_shown()
     stage.redis.config_set("maxmemory", 0)
 
 
@@ -83,10 +96,14 @@ def wiped(stage: Stage, rng: Random) -> None:
 
 
 def replaced_by_older_copy(stage: Stage, rng: Random) -> None:
-    copy = stage.var_dir / "older"
+    copy, bought = stage.var_dir / "older", stage.key("purchases")
     shutil.copytree(stage.redis_dir, copy)
+    copied, deadline = stage.redis.hlen(bought), time.monotonic() + SOLD_WITHIN_SECONDS
+    while stage.redis.hlen(bought) < copied + 4 and stage.units_left() and time.monotonic() < deadline:
+        time.sleep(0.02)
     time.sleep(rng.uniform(0.1, 1))
     stage.kill_redis()
+    stage.wait_until_shown()
     shutil.rmtree(stage.redis_dir)
     copy.rename(stage.redis_dir)
     stage.data_lost_at = time.monotonic()
@@ -99,6 +116,7 @@ def file_cut(stage: Stage, rng: Random) -> None:
         stage.writers[0].send_signal(signal.SIGSTOP)
         time.sleep(rng.uniform(0, 0.3))
     stage.kill_redis()
+    stage.wait_until_shown()
     path = newest_file(stage.redis_dir)
     size = path.stat().st_size
     with path.open("r+b") as file:
@@ -117,7 +135,7 @@ def newest_file(redis_dir: Path) -> Path:
 
 def clock_back(stage: Stage, rng: Random) -> None:
     stage.shift_redis_clock(-10)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while stage.redis.time()[0] > time.time() - 9:
         assert time.monotonic() < deadline, "Redis's clock was not shifted"
         time.sleep(0.05)

@@ -13,14 +13,15 @@ from tests.faults.load import Load
 from tests.faults.programs import PROJECT_DIR
 from tests.faults.stage import SLUG, Plan, Stage
 
-OPEN_AGAIN_WITHIN_SECONDS = 15.0
-# By then every worker has looked at what Redis holds now.
-NOTICED_AFTER_SECONDS = 1.5
-CANCELS_WITHIN_SECONDS = 20.0
+OPEN_AGAIN_WITHIN_SECONDS = 60.0
+# How long Redis is left alone with what it has lost.
+PAUSE_SECONDS = 1.5
+NOTICED_WITHIN_SECONDS = 30.0
+CANCELS_WITHIN_SECONDS = 60.0
 FIRST_CANCELLED = 5
 # How long an operator goes on cancelling once all is whole again.
 GOES_ON_SECONDS = 0.5
-SETTLED_WITHIN_SECONDS = 10.0
+SETTLED_WITHIN_SECONDS = 60.0
 
 PLAIN = Plan()
 
@@ -60,7 +61,8 @@ def play(name: str, fault: Fault, number: int, *, project_dir: Path = PROJECT_DI
             logs = "\n".join(stage.log(log) for log in ("web.log", "writer.log", "redis/redis.log"))
             raise AssertionError(f"after {name}:\n  {words}\n{logs}\nreplay: make faults N=1 SEED={name}:{number}")
     heard = Counter(answer.code for answer in load.answers)
-    return ", ".join(f"{count} {code}" for code, count in heard.most_common())
+    longest = max(answer.seconds for answer in load.answers)
+    return ", ".join(f"{count} {code}" for code, count in heard.most_common()) + f"; {longest:.1f} s at the longest"
 
 
 def _survive(fault: Fault, stage: Stage, load: Load, rng: random.Random) -> Complaints:
@@ -70,6 +72,7 @@ def _survive(fault: Fault, stage: Stage, load: Load, rng: random.Random) -> Comp
         canceller = _start_canceller(stage) if fault.cancels else None
         time.sleep(rng.uniform(0.4, 0.8))
         began = time.monotonic()
+        stage.has_shown = lambda: not fault.shows or bool(_codes(load, began) & fault.shows)
         fault.run(stage, rng)
         if fault.loses_data:
             loss = _find_loss(stage, load, found)
@@ -85,10 +88,14 @@ def _survive(fault: Fault, stage: Stage, load: Load, rng: random.Random) -> Comp
             time.sleep(0.05)
     finally:
         load.stop()
-    codes = {answer.code for answer in load.answers if answer.began + answer.seconds > began}
-    found.unless(not fault.shows or bool(codes & fault.shows), f"the fault did not show: answers were {codes}")
+    found.unless(stage.has_shown(), f"the fault did not show: answers were {_codes(load, began)}")
     found.unless(_is_answered(load, opened), "nobody got an answer after the fault")
     return Complaints(found + complaints(stage, load, loss, may_drop=fault.drops_connections))
+
+
+def _codes(load: Load, since: float) -> set[str]:
+    """Return the codes of the answers that came at that time or later."""
+    return {answer.code for answer in list(load.answers) if answer.began + answer.seconds > since}
 
 
 def _start_canceller(stage: Stage) -> subprocess.Popen[bytes]:
@@ -127,10 +134,7 @@ def _is_answered(load: Load, since: float) -> bool:
 
 def _find_loss(stage: Stage, load: Load, found: Complaints) -> Loss:
     """Return what Redis has lost. It must have been noticed: nothing sold, and the sale closed until it is restored."""
-    time.sleep(NOTICED_AFTER_SECONDS)
-    client = load.client()
-    is_open = client.sale_is_open()
-    client.close()
+    time.sleep(PAUSE_SECONDS)
     told = {
         (answer.user_id, answer.order_id)
         for answer in list(load.answers)
@@ -140,6 +144,15 @@ def _find_loss(stage: Stage, load: Load, found: Complaints) -> Loss:
     # Read after them: where nothing was lost, shoppers go on buying.
     held = {(user, value.split(" ")[0]) for user, value in stage.redis.hgetall(stage.key("purchases")).items()}
     lost = (told | in_sql) - held - set(stage.cancelled_orders())
+    client, deadline = load.client(), time.monotonic() + NOTICED_WITHIN_SECONDS
+    while (is_open := client.sale_is_open()) and lost and time.monotonic() < deadline:
+        time.sleep(0.05)
+    client.close()
+    # A worker that names what it knows after the sale was restored closes it once more.
+    while not is_open and not lost - in_sql <= stage.missing() | set(stage.orders()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if not is_open:
+        stage.wait_until_shown()
     sold = [answer for answer in load.since(stage.data_lost_at) if answer.status == 200]
     found.unless(not (lost and is_open), f"{len(lost)} purchases are lost, and the sale is open", *lost)
     found.unless(not (lost and sold), f"{len(lost)} purchases are lost, and {len(sold)} were sold after", *sold)

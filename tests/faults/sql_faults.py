@@ -42,4 +42,5 @@ def redis_killed_while_sql_is_away(stage: Stage, rng: Random) -> None:
     stage.kill_redis()
     stage.start_redis()
     time.sleep(rng.uniform(0.5, 1.5))
+    stage.wait_until_shown()
     stage.database.server.start()

