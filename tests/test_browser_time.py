@@ -132,6 +132,22 @@ def test_an_answer_that_waited_through_a_sleep_does_not_set_the_clock(open_page:
     expect(page.locator("#minutes")).to_have_text(re.compile("5[0-9]"))
 
 
+def test_a_cached_answer_does_not_set_the_clock(open_page: OpenPage, make_sale: MakeSale):
+    make_sale(starts_in=2 * 3600 - 60)
+    page = open_page()
+
+    def answer_from_cache(route: Route) -> None:
+        answer = route.fetch()
+        an_hour_old = answer.json() | {"serverTime": (timezone.now() - timedelta(hours=1)).isoformat()}
+        route.fulfill(response=answer, json=an_hour_old)
+
+    page.route(re.compile("/status$"), answer_from_cache)  # no cache has an answer for "?fresh=1"
+    page.reload()
+    expect(page.locator("#hours")).to_have_text(re.compile(r"\d\d"))
+
+    assert page.locator("#hours").inner_text() == "01"
+
+
 def test_a_hidden_page_asks_nothing_and_asks_at_once_when_it_is_back(open_page: OpenPage, open_sale: Sale):
     page = open_page()
     expect(page.locator("#seconds")).not_to_have_text("––")

@@ -1,5 +1,6 @@
 """What /health and the log tell when Redis can be read, and takes no purchase; or when it is away."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ import httpx
 import pytest
 
 from sales import store
-from sales.health import KEEP_SECONDS
+from sales.health import KEEP_SECONDS, report
 from sales.models import Sale
 from tests.conftest import MakeSale
 from tests.servers import WebServer, free_port
@@ -62,6 +63,18 @@ def test_a_redis_that_takes_no_purchase_is_unavailable(own_server: WebServer, op
         assert 'flashsale_up{dependency="redis"} 0.0' in metrics
         # Each of the two workers says it, and the attempts' counts that Redis does not take either add no line.
         assert 1 <= own_server.log.read_text().count(f"Redis refused: {told}") <= 2
+
+
+@pytest.mark.django_db(transaction=True)  # SQL is asked in another thread
+def test_health_names_a_full_redis(open_sale: Sale):
+    store.client().config_set("maxmemory", 1)
+    try:
+        told = asyncio.run(report())
+    finally:
+        store.client().config_set("maxmemory", 0)
+
+    assert told["status"] == "unavailable"
+    assert "Redis refused" in told["redis"]["reason"]
 
 
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL

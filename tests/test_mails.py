@@ -145,6 +145,21 @@ def test_no_more_mails_are_under_way_than_there_is_room_for(mail_server: MailSer
     assert len(mail_server.mails) == mails.MOST_AT_ONCE + 1
 
 
+def test_nobody_waits_for_the_mail_servers_answer(mail_server: MailServer):
+    release, were_released = threading.Event(), list[bool]()
+
+    def wait(address: str) -> str:
+        were_released.append(release.wait(5))
+        return ""
+
+    mail_server.on_recipient = wait
+    email_codes.send(ADA)
+    release.set()
+
+    assert mails.finish(30)
+    assert were_released == [True]
+
+
 @pytest.fixture
 def web_server(mail_server: MailServer, db: None, redis_server: object, static_files: None) -> WebServer:
     """One worker, which sends eight mails at once."""

@@ -81,6 +81,17 @@ def test_the_tests_pass_on_postgresql(postgresql: PostgresServer, migrated: str,
     assert inserted > 100
 
 
+def test_changes_of_the_directory_take_turns(postgresql: PostgresServer, migrated: str, project_dir: Path):
+    postgresql.execute(f"CREATE DATABASE test_directory TEMPLATE {migrated}")
+
+    run(
+        project_dir,
+        *("-m", "pytest", "-p", "no:cacheprovider", "--reuse-db"),
+        "tests/test_directory_mirror.py::test_what_is_published_while_it_is_rebuilt_is_listed[extend]",
+        FLASHSALE_TEST_DATABASE_URL=postgresql.url("directory"),
+    )
+
+
 def test_a_sale_from_migration_to_restoration(
     postgresql: PostgresServer, migrated: str, redis_server: RedisServer, project_dir: Path
 ):

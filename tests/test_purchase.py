@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,17 @@ async def test_outside_its_window_a_sale_refuses(sale: Sale, outcome: str):
     assert purchase.outcome == outcome
     assert stock(sale) == 10
     assert not entries(sale)
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+async def test_the_clock_of_redis_decides(open_sale: Sale, monkeypatch: pytest.MonkeyPatch, hours: int):
+    now_ns = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns() + hours * 3600 * 10**9)
+    monkeypatch.setattr(time, "time", lambda: time.time_ns() / 10**9)
+
+    purchase = await purchases.buy(open_sale.id, "ada@example.com")
+
+    assert purchase.outcome == "purchased"
 
 
 @sale_with(stock=1)
@@ -256,6 +269,24 @@ async def test_what_was_decided_before_redis_forgot_the_script_still_holds(
     assert isinstance(bought, Purchase)
     assert bought.outcome == "purchased"
     assert isinstance(refused, store.Unavailable)
+
+
+async def test_an_attempt_whose_answer_is_lost_is_sent_once(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+    sent: list[Sequence[Command]] = []
+    exchange = Server.exchange
+
+    async def lossy(server: Server, commands: Sequence[Command]) -> Replies:
+        sent.append(commands)
+        await exchange(server, commands)
+        raise store.Unknown("the answer did not arrive")
+
+    await purchases.buy(open_sale.id, "first")
+    monkeypatch.setattr(Server, "exchange", lossy)
+    with pytest.raises(store.Unknown):
+        await purchases.buy(open_sale.id, "ada")
+
+    assert len(sent) == 1
+    assert stock(open_sale) == 8
 
 
 async def test_a_script_that_redis_forgot_is_loaded_again(open_sale: Sale):
