@@ -70,8 +70,8 @@ load: $(VENV)/.installed-dev  ## send a crowd, and check what came of it: PROFIL
 fuzz: $(VENV)/.installed-dev  ## send what no client would, and expect documented answers: CASES (100,000), SEED (1)
 	@$(BIN)/python -m tests.fuzz $(or $(CASES),100000) $(or $(SEED),1)
 
-mutants: $(VENV)/.installed-dev  ## plant bugs, and expect the tests to catch each
-	@$(BIN)/python -m tests.mutants
+mutants: $(VENV)/.installed-dev  ## plant bugs, JOBS (two a core) at a time, and expect the tests to catch each
+	@$(BIN)/python -m tests.mutants $(if $(JOBS),--jobs $(JOBS))
 
 lint: $(VENV)/.installed-dev  ## check style and types
 	@$(BIN)/python -m ruff check --quiet .
