@@ -18,4 +18,5 @@ LIMITS: list[tuple[Any, str, Any]] = [
     (gauges, "READ_WITHIN_SECONDS", SECONDS),
     (attempts, "LEAVE_WITHIN_SECONDS", SECONDS),
 ]
-settings.CACHES["default"]["OPTIONS"] |= dict.fromkeys(("SOCKET_CONNECT_TIMEOUT", "SOCKET_TIMEOUT"), SECONDS)
+_cache: Any = settings.CACHES["default"]
+_cache["OPTIONS"].update(SOCKET_CONNECT_TIMEOUT=SECONDS, SOCKET_TIMEOUT=SECONDS)

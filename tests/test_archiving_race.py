@@ -26,7 +26,7 @@ from sales.orders import consumer_name, run_once
 from tests.conftest import MakeSale
 from tests.servers import WebServer
 
-pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 BUYERS = ["ada", "bob", "eve"]
 ROUNDS = 8
@@ -109,9 +109,12 @@ STEPS = {
     "all is done": (publishing, "publish_archive", 1),
 }
 BEFORE_SQL_HAS_IT = list(STEPS)[:5]
+OFTEN_TESTED = {"SQL is told, but not committed", "SQL has it", "Redis let go, and SQL does not know"}
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step", [pytest.param(step, marks=[] if step in OFTEN_TESTED else pytest.mark.long) for step in STEPS]
+)
 def test_killed_anywhere_every_answer_is_right_and_it_ends_right(ended_sale: Sale, step: str):
     told, known = answers(ended_sale), lookups(ended_sale)
 
@@ -132,6 +135,7 @@ def test_killed_anywhere_every_answer_is_right_and_it_ends_right(ended_sale: Sal
     assert audit(ended_sale).drift == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("function", ["_take_out_cancelled", "_give", "_continue_stream", "_reopen"])
 def test_a_restoration_that_is_killed_loses_nothing(ended_sale: Sale, function: str):
     told = answers(ended_sale)
@@ -254,6 +258,7 @@ def archive_anew(sale: Sale) -> archiving.Archive:
     return archive(Sale.objects.get(pk=sale.pk))
 
 
+@pytest.mark.long
 def test_while_it_is_archived_and_restored_nobody_hears_anything_wrong(
     server: WebServer, ended_sale: Sale, seen: Callable[[], None]
 ):
@@ -316,6 +321,7 @@ def test_what_is_sold_and_ended_again_while_it_is_compared_is_not_archived(
     assert audit(ended_sale).drift == {}
 
 
+@pytest.mark.long
 def test_of_extending_and_archiving_one_wins(make_sale: MakeSale, olga: User):
     won = Counter[str]()
     for number in range(ROUNDS):
@@ -342,6 +348,7 @@ def test_of_extending_and_archiving_one_wins(make_sale: MakeSale, olga: User):
     assert won.total() == ROUNDS
 
 
+@pytest.mark.long
 def test_an_order_that_is_cancelled_meanwhile_is_counted_once(make_sale: MakeSale, olga: User):
     for number in range(ROUNDS):
         sale = ended(make_sale(name=f"Widget {number}"))
@@ -390,6 +397,7 @@ OVERTAKEN_AT = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", OVERTAKEN_AT)
 def test_who_is_overtaken_at_any_step_by_another_who_archives_succeeds(
     ended_sale: Sale, monkeypatch: pytest.MonkeyPatch, step: str

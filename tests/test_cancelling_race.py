@@ -27,10 +27,10 @@ NAMES = 120
 CANCELLERS = 2
 # Each unit was cancelled and sold again by then.
 CANCELLATIONS = 2 * STOCK
-ENDS_WITHIN_SECONDS = 60.0
+ENDS_WITHIN_SECONDS = 600.0
 # Lets the others at SQLite, whose lock goes to whoever asks at the right moment.
 PAUSE_SECONDS = 0.01
-CONTROL_ROUNDS = 5
+CONTROL_ROUNDS = 20
 
 
 class Race:
@@ -127,6 +127,7 @@ def take_out_in_steps(name: str, keys: Sequence[str], args: Sequence[str]) -> tu
     for user_id, order_id in zip(args[1::3], args[2::3], strict=True):
         if (client.hget(purchases, user_id) or b"").decode().split(" ")[0] == order_id:
             units = int(client.get(stock))
+            time.sleep(PAUSE_SECONDS)
             client.hdel(purchases, user_id)
             client.set(stock, units + 1)
             freed += 1

@@ -308,7 +308,6 @@ def older_copy(tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
-@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_over_http_a_plain_restart_goes_on_by_itself_and_an_older_copy_does_not(
     server: WebServer,
