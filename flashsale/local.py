@@ -23,6 +23,8 @@ from flashsale.supervisor import Process, Supervisor
 
 END_WITHIN_SECONDS = 9.0
 READY_WITHIN_SECONDS = 30.0
+# A machine that computes something else on each core starts it slowly; what keeps it from starting is in its log.
+SERVING_WITHIN_SECONDS = 120.0
 DEMO_SALE = "Limited Edition Widget"
 
 
@@ -104,7 +106,7 @@ def start(supervisor: Supervisor) -> None:
     host = "127.0.0.1" if settings.BIND == "0.0.0.0" else settings.BIND
     if not is_serving(supervisor, f"http://{host}:{settings.PORT}/health/live"):
         if not supervisor.is_stopping:
-            sys.exit(f"flashsale: the web server did not answer within {READY_WITHIN_SECONDS:.0f} s; see above why.")
+            sys.exit(f"flashsale: the web server did not answer within {SERVING_WITHIN_SECONDS:.0f} s; see above why.")
         return
     with suppress(OSError):  # without it, commands look on PORT
         WEB_ADDRESS.write_text(f"http://{host}:{settings.PORT}")
@@ -199,8 +201,8 @@ def wait_for_redis(supervisor: Supervisor) -> None:
 
 
 def is_serving(supervisor: Supervisor, url: str) -> bool:
-    """Return whether the web server answers within 30 s; False, too, when a signal asks to stop."""
-    deadline = time.monotonic() + READY_WITHIN_SECONDS
+    """Return whether the web server answers in time; False, too, when a signal asks to stop."""
+    deadline = time.monotonic() + SERVING_WITHIN_SECONDS
     while time.monotonic() < deadline and not supervisor.is_stopping:
         try:
             urllib.request.urlopen(url, timeout=1).close()
