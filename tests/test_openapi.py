@@ -19,7 +19,7 @@ from sales.models import Sale
 from tests import openapi
 from tests.conftest import MakeSale
 from tests.openapi import DOCUMENT, RESOLVED, check, exact, operations, validator
-from tests.test_shopper_pages import codes_of
+from tests.test_shopper_pages import calm_address, codes_of
 
 # For people.
 UNDOCUMENTED = {"/api/docs"}
@@ -238,17 +238,18 @@ def test_what_a_verified_shopper_hears_is_as_documented(
 
 @pytest.mark.django_db(transaction=True)
 def test_how_an_address_is_confirmed_is_as_documented(http: httpx.Client):
-    asked = http.post("/api/shopper/code", json={"email": "ada@example.com"})
-    proof = {"email": "ada@example.com", "code": codes_of("ada@example.com").typed}
+    address = calm_address()
+    asked = http.post("/api/shopper/code", json={"email": address})
+    proof = {"email": address, "code": codes_of(address).typed}
     given = [http.post("/api/shopper/token", json=proof) for _ in range(2)]
     wrong = [http.post(f"/api/shopper/{name}", json={}) for name in ("code", "token")]
     large = [http.post(f"/api/shopper/{name}", content="x" * 9000) for name in ("code", "token")]
     typed = [http.post(f"/api/shopper/{name}", content="x") for name in ("code", "token")]
-    often = [http.post("/api/shopper/code", json={"email": "ada@example.com"}) for _ in range(11)]  # of two hours
+    often = [http.post("/api/shopper/code", json={"email": address}) for _ in range(6)]
 
     assert [answer.status_code for answer in (asked, *given)] == [202, 200, 401]
     assert [answer.status_code for answer in (*wrong, *large, *typed)] == [400, 400, 413, 413, 415, 415]
-    assert "rate_limited" in {answer.json()["code"] for answer in often}
+    assert often[-1].json()["code"] == "rate_limited"
 
 
 @pytest.mark.parametrize(

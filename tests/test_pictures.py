@@ -412,7 +412,6 @@ def stored() -> str:
 def test_the_page_offers_each_width_and_shifts_nothing(http: httpx.Client, operator: Client, seen: Callable[[], None]):
     sale = add(operator, photo())
     seen()
-    seen()
 
     page = http.get("/").text
 

@@ -71,7 +71,6 @@ def test_a_form_of_django_without_its_token(http: httpx.Client):
 def test_redis_is_gone(http: httpx.Client, redis_server: RedisServer, open_sale: Sale, seen: Callable[[], None]):
     redis_server.kill()
     seen()
-    seen()
     try:
         page, listing = http.get("/"), http.get("/sales/")
     finally:

@@ -30,7 +30,6 @@ def test_sales_stand_where_they_belong(http: httpx.Client, make_sale: MakeSale, 
     make_sale(name="Just over", starts_in=-10 * MINUTE, lasts=MINUTE)
     make_sale(name="Hidden", published=False)
     seen()
-    seen()
 
     assert shelves(http) == {
         "On sale now": ["Open, ends first", "Open"],
@@ -41,14 +40,12 @@ def test_sales_stand_where_they_belong(http: httpx.Client, make_sale: MakeSale, 
 
 def test_a_list_without_sales_says_so(http: httpx.Client, seen: Callable[[], None]):
     seen()
-    seen()
 
     assert "No sale is announced yet. Come back soon." in http.get("/sales/").text
 
 
 def test_each_sale_shows_its_state_price_and_stock(http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None]):
     make_sale(stock=1200, name="Apron", display_price="1250", currency="EUR", paused=True)
-    seen()
     seen()
 
     text = http.get("/sales/", headers={"Accept-Language": "de"}).text
@@ -61,7 +58,6 @@ def test_a_sale_that_redis_has_lost_hides_no_other(http: httpx.Client, make_sale
     lost = make_sale(name="Lost")
     make_sale(name="Kept")
     store.client().delete(store.key(lost.id, "config"))
-    seen()
     seen()
 
     assert shelves(http) == {"On sale now": ["Kept"]}

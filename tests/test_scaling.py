@@ -67,6 +67,7 @@ def test_a_plan_follows_from_the_costs():
     assert plan_table([plan._asdict()]).splitlines()[2:] == plan_table([PLANS[0]]).splitlines()[2:]
 
 
+@pytest.mark.long
 def test_what_one_sale_bears_follows_from_the_costs():
     shoppers, stock, web_cores = FULL_SALE
 
@@ -76,6 +77,7 @@ def test_what_one_sale_bears_follows_from_the_costs():
     assert rush.fullest_redis == pytest.approx(RESULTS["full_sale"]["fullest_redis"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan['shoppers']:,}")
 @pytest.mark.parametrize(("seed", "chance"), [(1, 0), (2, 0.03)])
 def test_a_plan_fills_no_core_in_the_simulation(plan: dict[str, Any], seed: int, chance: float):
@@ -86,6 +88,7 @@ def test_a_plan_fills_no_core_in_the_simulation(plan: dict[str, Any], seed: int,
     assert rush.unavailable + rush.unknown == 0
 
 
+@pytest.mark.long
 def test_with_less_than_the_plan_a_core_is_filled():
     plan, sales = PLANS[1], PLANS[1]["sales"]
 
@@ -153,6 +156,7 @@ def test_a_crowd_costs_less_in_machines_than_its_copies():
     assert PLANS[1]["attempts_per_second"] > sentences.LET_IN_PER_SECOND
 
 
+@pytest.mark.long
 def test_a_larger_crowd_takes_more():
     small, large = (plan_for(shoppers, 1_000, RESULTS) for shoppers in (10_000, 400_000))
 

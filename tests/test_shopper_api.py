@@ -10,7 +10,7 @@ import pytest
 from sales import identities, store, tokens
 from sales.models import Sale
 from tests.servers import WebServer, free_port
-from tests.test_shopper_pages import codes_of
+from tests.test_shopper_pages import calm_address, codes_of
 
 ADA = "ada@example.com"
 
@@ -97,7 +97,9 @@ def test_other_methods_are_told_which_there_is(http: httpx.Client):
 
 
 def test_who_asks_for_too_many_codes_waits(http: httpx.Client):
-    answers = [ask(http) for _ in range(6)]
+    address = calm_address()
+
+    answers = [ask(http, address) for _ in range(6)]
 
     assert [answer.status_code for answer in answers] == [202] * 5 + [429]
     assert 0 < int(answers[-1].headers["retry-after"]) <= 3600

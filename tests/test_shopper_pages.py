@@ -1,10 +1,13 @@
 """Confirming an e-mail address on the pages, and buying with it: through a real server, without and with JavaScript."""
 
+import itertools
 import math
 import re
+import time
 
 import httpx
 import pytest
+from django_ratelimit.core import _get_window
 from playwright.sync_api import Page, expect
 
 from sales import email_codes, identities, store, tokens
@@ -14,6 +17,12 @@ from tests.conftest import OpenPage
 
 ADA = "ada@example.com"
 OWN = {"Sec-Fetch-Site": "same-origin"}
+
+
+def calm_address() -> str:
+    """Return an address whose hour, in which the mails to it are counted, does not end within the next ten minutes."""
+    addresses = (f"ada{number}@example.com" for number in itertools.count())
+    return next(address for address in addresses if _get_window(address, 3600) - time.time() > 600)
 
 
 def codes_of(address: str) -> email_codes.Codes:
@@ -175,7 +184,9 @@ def test_no_form_leads_anywhere_but_to_a_sale(http: httpx.Client, sale: str):
 
 
 def test_what_is_sent_to_an_address_is_limited_whoever_asks_and_in_whatever_spelling(http: httpx.Client):
-    answers = [ask(http, f"ada+{n}@example.com").status_code for n in range(6)]
+    address = calm_address()
+
+    answers = [ask(http, address.replace("@", f"+{n}@")).status_code for n in range(6)]
 
     assert answers == [303] * 5 + [429]
 
@@ -186,7 +197,9 @@ def test_what_is_sent_to_an_address_is_limited_whoever_asks_and_in_whatever_spel
 def test_who_has_to_wait_for_a_code_is_told_for_how_many_minutes(
     http: httpx.Client, language: str, sentence: str, unit: str
 ):
-    answers = [ask(http, **{"Accept-Language": language}) for _ in range(6)]
+    address = calm_address()
+
+    answers = [ask(http, address, **{"Accept-Language": language}) for _ in range(6)]
 
     minutes = math.ceil(int(answers[-1].headers["retry-after"]) / 60)
     assert re.search(rf"{sentence} {minutes} {unit}", re.sub(r"\s+", " ", answers[-1].text))

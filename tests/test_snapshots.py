@@ -175,15 +175,17 @@ def test_a_sale_that_is_opened_again_is_open_at_once(open_sale: Sale):
 
 
 def test_what_nobody_asks_for_any_more_is_forgotten(make_sale: MakeSale, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(snapshots, "FORGET_AFTER_SECONDS", 0.3)
+    monkeypatch.setattr(snapshots, "FORGET_AFTER_SECONDS", 600)
     slugs = shop(make_sale, 20)
 
     async def ask() -> tuple[int, set[str]]:
         await snapshots.find_all(slugs)
         known = len(snapshots._reader()._seen)
-        for _ in range(10):
-            await asyncio.sleep(0.05)
-            await snapshots.find(slugs[0])
+        monkeypatch.setattr(snapshots, "FORGET_AFTER_SECONDS", 0)
+        async with asyncio.timeout(60):
+            while len(snapshots._reader()._seen) > 1:
+                await asyncio.sleep(0.05)
+                await snapshots.find(slugs[0])
         return known, set(snapshots._reader()._seen)
 
     known, left = asyncio.run(ask())
@@ -193,10 +195,15 @@ def test_what_nobody_asks_for_any_more_is_forgotten(make_sale: MakeSale, monkeyp
 
 
 def test_an_idle_worker_asks_nothing_of_redis(open_sale: Sale, asked: Counter[str]):
-    async def ask_and_rest() -> int:
+    async def ask_and_rest() -> list[int]:
         await snapshots.find()
-        before = asked.total()
-        await asyncio.sleep(3 * snapshots.REFRESH_AFTER_SECONDS)
-        return asked.total() - before
+        totals = []
+        for _ in range(3):  # on a busy machine the find may have begun one more read
+            totals.append(asked.total())
+            await asyncio.sleep(3 * snapshots.REFRESH_AFTER_SECONDS)
+        return [*totals, asked.total()]
 
-    assert asyncio.run(ask_and_rest()) == 0
+    first, second, *later = asyncio.run(ask_and_rest())
+
+    assert second - first <= 2
+    assert later == [second] * len(later)

@@ -5,7 +5,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -106,12 +106,23 @@ def test_nobody_waits_for_clients_that_read_nothing(
 def test_a_client_that_reads_slowly_gets_all_of_it(impatient_server: WebServer):
     whole = httpx.get(f"{impatient_server.url}{long_file()}", headers={"Accept-Encoding": "identity"}).content
 
-    with connected(impatient_server) as client:
-        client.sendall(HEAD.format(path=long_file(), more="Connection: close\r\n").encode())
-        received, began = b"", time.monotonic()
-        while part := client.recv(2048):
-            received += part
-            time.sleep(0.04)
+    def read_slowly() -> tuple[bytes, float]:
+        """Return what was received, and the longest time between two looks."""
+        received, longest, looked = b"", 0.0, time.monotonic()
+        with connected(impatient_server) as client:
+            client.sendall(HEAD.format(path=long_file(), more="Connection: close\r\n").encode())
+            with suppress(ConnectionResetError):
+                while part := client.recv(2048):
+                    received += part
+                    time.sleep(0.04)
+                    longest, looked = max(longest, time.monotonic() - looked), time.monotonic()
+        return received, longest
+
+    for _ in range(20):  # a busy machine may let the client stand still for as long as one that reads nothing
+        began = time.monotonic()
+        received, longest = read_slowly()
+        if received.partition(b"\r\n\r\n")[2] == whole or longest < 0.5:
+            break
 
     assert received.partition(b"\r\n\r\n")[2] == whole
     assert time.monotonic() - began > 2 * 1.0, "it took longer than a client gets that reads nothing"

@@ -56,12 +56,14 @@ def assert_names_nobody(token: str, reason: str) -> None:
 
 
 def test_a_token_of_ours_names_its_shopper_in_every_sale():
+    earliest = int(time.time()) + MINUTE
     token = tokens.issue("ada@example.com", seconds=MINUTE)
+    latest = time.time() + MINUTE
 
     assert token.startswith("fs_")
     for named in (tokens.read(token), read_for(token), tokens.read_for(token, 8, 3)):
         assert (named.user_id, named.sale_id) == ("ada@example.com", None)
-        assert MINUTE - 5 <= named.expires_at - time.time() <= MINUTE
+        assert earliest <= named.expires_at <= latest
 
 
 def test_a_token_of_ours_for_one_sale_is_for_no_other():
@@ -129,7 +131,7 @@ def test_what_an_earlier_secret_key_has_signed_is_good_while_that_is_kept(settin
 
 
 def test_a_token_is_good_until_its_last_second():
-    assert read_for(tokens.issue("ada", seconds=5)).user_id == "ada"
+    assert read_for(tokens.issue("ada", seconds=MINUTE)).user_id == "ada"
     for token in (tokens.issue("ada", seconds=0), tokens.vouch("ada", SALE, KEY_NUMBER, seconds=-1)):
         assert_names_nobody(token, "has expired")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.check import Complaints, Loss, complaints
+from tests.faults.check import Complaints, Loss, Purchase, complaints
 from tests.faults.load import Load
 from tests.faults.programs import PROJECT_DIR
 from tests.faults.stage import SLUG, Plan, Stage
@@ -17,6 +17,7 @@ OPEN_AGAIN_WITHIN_SECONDS = 60.0
 # How long Redis is left alone with what it has lost.
 PAUSE_SECONDS = 1.5
 NOTICED_WITHIN_SECONDS = 30.0
+MOST_RESTORATIONS = 5
 CANCELS_WITHIN_SECONDS = 60.0
 FIRST_CANCELLED = 5
 # How long an operator goes on cancelling once all is whole again.
@@ -148,14 +149,25 @@ def _find_loss(stage: Stage, load: Load, found: Complaints) -> Loss:
     while (is_open := client.sale_is_open()) and lost and time.monotonic() < deadline:
         time.sleep(0.05)
     client.close()
-    # A worker that names what it knows after the sale was restored closes it once more.
-    while not is_open and not lost - in_sql <= stage.missing() | set(stage.orders()) and time.monotonic() < deadline:
-        time.sleep(0.05)
     if not is_open:
         stage.wait_until_shown()
     sold = [answer for answer in load.since(stage.data_lost_at) if answer.status == 200]
     found.unless(not (lost and is_open), f"{len(lost)} purchases are lost, and the sale is open", *lost)
     found.unless(not (lost and sold), f"{len(lost)} purchases are lost, and {len(sold)} were sold after", *sold)
     if not is_open:
-        stage.manage("restore_sale", SLUG)
+        _restore(stage, load, lost - in_sql)
     return Loss(lost, in_sql)
+
+
+def _restore(stage: Stage, load: Load, acknowledged: set[Purchase]) -> None:
+    """Restore the sale, and once more when workers have closed it again, by what only they knew, after the first."""
+    client = load.client()
+    for _ in range(MOST_RESTORATIONS):
+        stage.manage("restore_sale", SLUG)
+        deadline = time.monotonic() + NOTICED_WITHIN_SECONDS
+        while not acknowledged <= stage.missing() | set(stage.orders()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(PAUSE_SECONDS)
+        if client.sale_is_open():
+            break
+    client.close()

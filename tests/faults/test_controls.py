@@ -13,6 +13,10 @@ from tests.faults.table import FAULTS
 pytestmark = pytest.mark.long
 
 
+# A round in which nobody meets the bug, on a busy machine for instance, shows nothing.
+MOST_ROUNDS = 10
+
+
 class Bug(NamedTuple):
     """A change to one file of the project, the fault that brings it to light, and a piece of the complaint."""
 
@@ -85,5 +89,12 @@ def test_the_checker_sees_that(name: str, tmp_path: Path):
     assert path.read_text().count(bug.right) == 1, "the bug does not fit the code any more"
     path.write_text(path.read_text().replace(bug.right, bug.wrong))
 
-    with pytest.raises(AssertionError, match=bug.complaint):
-        play(bug.fault, FAULTS[bug.fault], 1, project_dir=tmp_path)
+    heard = []
+    for number in range(1, MOST_ROUNDS + 1):
+        try:
+            heard.append(play(bug.fault, FAULTS[bug.fault], number, project_dir=tmp_path))
+        except AssertionError as complaint:
+            heard.append(str(complaint))
+        if bug.complaint in heard[-1]:
+            return
+    pytest.fail(f"the checker does not see it: {heard}")
