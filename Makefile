@@ -10,10 +10,10 @@ BIN := $(VENV)/bin
 FIND_PYTHON = for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo "$$name"; exit; fi; done
 
-.PHONY: help run dev check test test-long test-all coverage faults bench growth scaling plan load fuzz mutants lint format messages screenshots lock clean
+.PHONY: help run dev check test test-long test-all coverage faults bench growth scaling plan load promises fuzz mutants lint format messages screenshots lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed  ## set everything up, and open the sale on PORT (8000)
 	@exec $(BIN)/python -m flashsale.local
@@ -66,6 +66,9 @@ plan: $(VENV)/.installed-dev  ## tell what a crowd of SHOPPERS (100000) for STOC
 load: $(VENV)/.installed-dev  ## send a crowd, and check what came of it: PROFILE (rush), USERS, TIME (seconds), HOST (its own)
 	@exec $(BIN)/python -m tests.load --profile "$(or $(PROFILE),rush)" --host "$(HOST)" \
 		$(if $(USERS),--users "$(USERS)") $(if $(TIME),--seconds "$(TIME)")
+
+promises: $(VENV)/.installed-dev  ## measure each promise about time: all, or these NAMES; as many ROUNDS
+	@$(BIN)/python -m tests.load.promises $(NAMES) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 fuzz: $(VENV)/.installed-dev  ## send what no client would, and expect documented answers: CASES (100,000), SEED (1)
 	@$(BIN)/python -m tests.fuzz $(or $(CASES),100000) $(or $(SEED),1)

@@ -114,13 +114,13 @@ async def _buy(port: int, name: str) -> str:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(attempt(name))
-        _, body = await _answer(reader)
+        _, body = await read_answer(reader)
         return str(orjson.loads(body)["code"])
     finally:
         writer.close()
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     """Return the status and body of the next answer. Raises EOFError when there is none."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
@@ -152,7 +152,7 @@ async def _send(port: int, sent: bytes) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(sent)
-        return (await _answer(reader))[0]
+        return (await read_answer(reader))[0]
     finally:
         writer.close()
 
