@@ -112,7 +112,7 @@ $(VENV)/.made:
 	python=$$($(FIND_PYTHON)); \
 	[ -n "$$python" ] || fail "Python 3.11 or later is needed; found: $$(python3 --version 2>&1)"; \
 	"$$python" -c 'import ensurepip, venv' 2>/dev/null || fail "Python's venv is missing; on Debian: apt install $${python##*/}-venv"; \
-	case "$(VENV):$$PWD" in /*) ;; *:*:*) fail "Python cannot work under a path with a colon. Rename or move $$PWD."; esac; \
+	case "$(VENV):$$PWD" in /*) ;; *:*:*) fail "Python cannot make $(VENV) under a path with a colon. Rename $$PWD."; esac; \
 	why=$$(mkdir -p $(VENV) 2>&1 && touch $(VENV) 2>&1) || \
 		fail "cannot make $(VENV) in $$PWD ($${why##*: }). Make that folder writable, or clone into one of yours."; \
 	"$$python" -m venv $(VENV) || fail "cannot make $(VENV); the lines above say why."

@@ -390,7 +390,7 @@ def test_a_path_with_a_colon_is_one_line(project_copy: Path):
 
     (told,) = first_lines(clone)
 
-    assert told == f"flashsale: Python cannot work under a path with a colon. Rename or move {clone}."
+    assert told == f"flashsale: Python cannot make .venv under a path with a colon. Rename {clone}."
 
 
 def first_lines(clone: Path, *words: str, **environment: str) -> list[str]:
