@@ -6,10 +6,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from sales import cancelling, directory_mirror, invited_mirror, missing, orders, publishing, store
-from sales.models import Order, Sale, new_epoch
+from sales.models import MissingOrder, Order, Sale, new_epoch
 from sales.order_ids import position
 from sales.paging import AT_ONCE, PAGE, pages
 from sales.purchases import purchased_ms
+
+State = MissingOrder.State
 
 
 class Restoration(NamedTuple):
@@ -23,9 +25,10 @@ class Restoration(NamedTuple):
     total_stock: int
     remaining_stock: int
     oversold: int
-    # Of the acknowledged purchases that were missing.
+    # Of the acknowledged purchases that were missing; and those that workers have named since: they close the sale.
     taken_in: int
     left_over: int
+    found_since: int
 
 
 def restore(sale: Sale) -> Restoration:
@@ -47,9 +50,7 @@ def restore(sale: Sale) -> Restoration:
     written = orders.drain(sale)
     for page in pages(sale.valid_orders().order_by("user_id").iterator(PAGE), AT_ONCE):
         _give(sale, page)
-    taken_in = missing.take_in(sale)
-    for page in pages(taken_in, AT_ONCE):
-        _give(sale, page)
+    taken_in = _take_in_missing(sale)
     _continue_stream(sale)
     invited_mirror.mirror(sale)
     cancelled_meanwhile, sold = _reopen(sale, run_id)
@@ -63,9 +64,22 @@ def restore(sale: Sale) -> Restoration:
         total_stock=sale.total_stock,
         remaining_stock=max(0, sale.total_stock - sold),
         oversold=max(0, sold - sale.total_stock),
-        taken_in=len(taken_in),
-        left_over=sale.standing_losses().count(),
+        taken_in=taken_in,
+        left_over=sale.missing_orders.filter(state=State.LEFT_OVER).count(),
+        found_since=sale.missing_orders.filter(state=State.FOUND).count(),
     )
+
+
+def _take_in_missing(sale: Sale) -> int:
+    """Take in again what was lost, and return how many that were. Workers may name more of it meanwhile."""
+    count = 0
+    while True:
+        taken_in = missing.take_in(sale)
+        for page in pages(taken_in, AT_ONCE):
+            _give(sale, page)
+        count += len(taken_in)
+        if not sale.missing_orders.filter(state=State.FOUND).exists():
+            return count
 
 
 def _take_out_cancelled(sale: Sale) -> int:

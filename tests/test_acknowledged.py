@@ -18,6 +18,7 @@ from sales import (
     closures,
     continuity,
     health,
+    invited_mirror,
     missing,
     objections,
     orders,
@@ -454,3 +455,43 @@ def test_a_writer_remembers_the_newest_orders_alone(monkeypatch: pytest.MonkeyPa
         written.note(1, "run", [(f"{number}-0", "ada")])
 
     assert [order_id for page in written.pages for order_id, _ in page.orders] == ["4-0", "5-0", "6-0"]
+
+
+def name_lost(sale: Sale, user_id: str) -> None:
+    MissingOrder.objects.create(sale=sale, order_id="1-1", user_id=user_id, remaining_stock=0)
+
+
+def test_what_is_found_missing_during_a_restoration_is_taken_in(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+    take_in, looks = missing.take_in, [lambda: None, lambda: name_lost(open_sale, "ada")]
+
+    def then_name(sale: Sale) -> list[Order]:
+        taken = take_in(sale)
+        if looks:
+            looks.pop()()
+        return taken
+
+    monkeypatch.setattr(missing, "take_in", then_name)
+
+    done = restore(open_sale)
+
+    assert (done.taken_in, done.left_over, done.found_since) == (1, 0, 0)
+    assert asyncio.run(purchases.find(open_sale.id, "ada")) == "1-1"
+
+
+def test_what_is_found_missing_at_the_end_of_a_restoration_is_told(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+    follow, told = (
+        invited_mirror.follow,
+        "closed again: meanwhile 1 more acknowledged purchases were found missing. Run",
+    )
+
+    def name_first(*args: Any, **options: Any) -> None:
+        name_lost(open_sale, "ada")
+        follow(*args, **options)
+
+    with monkeypatch.context() as patched, pytest.raises(CommandError, match=told) as error:
+        patched.setattr(invited_mirror, "follow", name_first)
+        call_command("restore_sale", open_sale.slug)
+    call_command("restore_sale", open_sale.slug)
+
+    assert error.value.returncode == 1
+    assert asyncio.run(purchases.find(open_sale.id, "ada")) == "1-1"

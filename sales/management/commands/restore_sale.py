@@ -9,7 +9,7 @@ from django.db import DatabaseError
 from flashsale.redaction import escaped, shown
 from sales import store
 from sales.management.arguments import sale_of
-from sales.models import Sale
+from sales.models import MissingOrder, Sale
 from sales.paging import PAGE
 from sales.restoring import restore
 
@@ -46,13 +46,18 @@ class Command(BaseCommand):
             )
         if done.taken_in:
             self.stdout.write(f"  lost and taken in again:        {done.taken_in}")
+        if done.found_since:
+            raise CommandError(
+                f"{slug} is closed again: meanwhile {done.found_since} more acknowledged purchases were found missing. "
+                "Run it again."
+            )
         if done.left_over:
             self._name_left_over(sale, done.left_over)
 
     def _name_left_over(self, sale: Sale, count: int) -> None:
         """Name whom there is no unit for. Raises CommandError: somebody has to see to them."""
         self.stdout.write("  acknowledged, lost, and left over:")
-        for lost in sale.standing_losses().order_by("id").iterator(PAGE):
+        for lost in sale.missing_orders.filter(state=MissingOrder.State.LEFT_OVER).order_by("id").iterator(PAGE):
             self.stdout.write(escaped(f"    {lost.order_id} {lost.user_id}: {lost.note}"))
         raise CommandError(
             f"{sale.slug} is open, but {count} shoppers were told that they have a unit, and have none. Add stock and "
