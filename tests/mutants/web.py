@@ -37,7 +37,7 @@ MUTANTS = {
         Edit(STALLS, "if acknowledged - before >= LEAST_BYTES:", "if before < 0:"),
     ),
     "any number waits for a thread": Mutant(
-        "tests/test_django_threads.py::test_so_many_wait_for_a_thread_and_the_next_is_told_to_come_again",
+        "tests/test_django_threads.py::test_nobody_waits_where_there_is_no_room",
         Edit("flashsale/django_threads.py", "if self.held >= self._most:", "if False:"),
     ),
     "a thread sends its answer itself": Mutant(
