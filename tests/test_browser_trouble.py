@@ -119,6 +119,18 @@ def test_while_nobody_knows_the_page_says_so_and_goes_on_asking(open_page: OpenP
     assert len(set(keys)) == 1
 
 
+def test_a_press_is_repeated_with_its_key(open_page: OpenPage, open_sale: Sale):
+    page = open_page()
+    keys = count_presses(page)
+    page.route("**/purchase", lambda route: route.fulfill(status=503, json={"code": "unknown"}))
+
+    buy(page, "ada@example.com")
+    while len(keys) < 2:
+        page.wait_for_timeout(50)
+
+    assert len(set(keys)) == 1
+
+
 def test_a_double_press_is_one_attempt(open_page: OpenPage, open_sale: Sale):
     page = open_page()
     keys = count_presses(page)

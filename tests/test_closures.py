@@ -173,7 +173,7 @@ def test_a_worker_objects_in_sales_that_nobody_asks_for(make_sale: MakeSale):
         restart(asked, sold)
         closures._comparisons()._open_at.clear()  # it has not met this run
         await reasons(asked)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 30
         while "closed" not in config(sold) and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         return continuity.closed_reason(config(sold))

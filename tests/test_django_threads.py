@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 
 from flashsale import spools, stalls
-from flashsale.django_threads import MOST_WAITING, DjangoThreads
+from flashsale.django_threads import MOST_WAITING, DjangoThreads, Unanswered
 from flashsale.lane import Lane
 from flashsale.protocol import LaneProtocol
 from flashsale.spools import Spool
@@ -118,6 +118,15 @@ async def test_an_answer_without_a_body_has_no_length(status: str):
 
     assert f"{response.status_code}" == status[:3]
     assert not {"content-length", "transfer-encoding"} & response.headers.keys()
+
+
+@pytest.mark.pure
+async def test_nobody_waits_where_there_is_no_room():
+    django = DjangoThreads(lambda *_: [b""], 1)
+    django.held = django._most
+
+    with pytest.raises(Unanswered):
+        await django({"type": "http"}, None, None)  # type: ignore[arg-type]
 
 
 @pytest.mark.pure

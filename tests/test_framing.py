@@ -11,10 +11,11 @@ import httpx
 import pytest
 import uvicorn
 
-from flashsale import closing
+from flashsale import closing, framing
 from flashsale.protocol import LaneProtocol
 from sales.models import Sale
 from tests.servers import WebServer
+from tests.test_dear_input import MakeCaller, make_caller  # noqa: F401 (a fixture)
 from tests.test_protocol import _hello, get, post, purchases_of
 
 LONG = "a" * 70_000
@@ -53,6 +54,20 @@ def chunked_purchase(user_id: str, headers: str = "Transfer-Encoding: chunked\r\
     _, body = post(user_id)
     head = f"POST /api/sale/purchase HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}\r\n"
     return head.encode() + b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, trailers.encode())
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("target", [b"http://elsewhere/", b"http://you@localhost/", b"ftp://localhost/"])
+def test_a_target_of_another_host_is_refused(target: bytes):
+    with pytest.raises(framing.Refused):
+        framing.checked_target("1.1", b"GET", target, [(b"host", b"localhost")])
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("codings", [b"gzip, chunked", b",chunked", b"x"])
+def test_no_coding_but_chunked_is_taken(codings: bytes):
+    with pytest.raises(framing.Refused):
+        framing.checked_target("1.1", b"POST", b"/", [(b"transfer-encoding", codings)])
 
 
 @pytest.mark.parametrize(
@@ -141,6 +156,18 @@ def test_a_body_that_turns_to_nonsense_after_its_answer_ends_the_connection(serv
     received = answers(server, start, b"nonsense\r\n\r\n", get())
 
     assert statuses(received) == [b"200"]
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize(("headers", "piece_bytes"), [("a:\r\n" * 101, 2_000), (f"X: {LONG}\r\n", 1_000)])
+async def test_a_head_has_a_bound(make_caller: MakeCaller, headers: str, piece_bytes: int):  # noqa: F811
+    raw = get(headers)
+
+    _, answer = await make_caller("open").ask(
+        *(raw[start : start + piece_bytes] for start in range(0, len(raw), piece_bytes))
+    )
+
+    assert statuses(answer) == [b"431"]
 
 
 @pytest.mark.parametrize("parts", [1, 3])

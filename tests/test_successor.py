@@ -13,7 +13,7 @@ from sales.store.cluster import Cluster
 from sales.store.sentinel import WatchedServer
 from sales.store.server import Command
 
-FOUND_WITHIN_SECONDS = 60.0
+FOUND_WITHIN_SECONDS = 30.0
 REFUSALS = [
     "CLUSTERDOWN The cluster is down",
     "LOADING Redis is loading the dataset in memory",

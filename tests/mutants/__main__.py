@@ -5,6 +5,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -60,6 +61,7 @@ def read_arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments, started = read_arguments(), time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what runs is ended then, and the copies removed
     names, survivors = arguments.names, []
     with closing(verdicts(names, max(1, arguments.jobs))) as ended:
         for number, (name, verdict, bench) in enumerate(ended, 1):

@@ -22,9 +22,7 @@ _LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".env", "var", ".*_cache", "
 # What a test run prepares is made of these: such a mutant shares nothing of it with the others.
 _PREPARED_FROM = ("static/", "sales/migrations/")
 _PREPARE = "from tests import environment\nfrom tests.faults import databases\ndatabases.prepared_var_dir()"
-# Without the plugins that take long to import and that none of these tests needs.
-_PLUGINS = ["no:cacheprovider", "no:schemathesis", "no:anyio", "tests.mutants.migrated"]
-_PYTEST = [sys.executable, "-m", "pytest", "-x", *(f"-p{plugin}" for plugin in _PLUGINS)]
+_PYTEST = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider"]
 # These would change which tests run, or turn a skipped test into a failed one.
 _NOT_OURS = ("CI", "PYTEST_ADDOPTS")
 

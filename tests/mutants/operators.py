@@ -128,7 +128,7 @@ MUTANTS = {
         Edit("sales/presses.py", 'value = f"{nonce.hex()} {owner}"', 'value = f"{nonce.hex()}"'),
     ),
     "a kept answer is given to anybody who has the token": Mutant(
-        "tests/test_presses.py::test_signing_in_twice_signs_in_with_the_old_cookies_and_the_new",
+        "tests/test_presses.py::test_no_other_session_may_use_a_token",
         Edit("sales/presses.py", "if not marks & set(kept_marks)", "if not kept_marks"),
     ),
     "a repeat gets the first answer without its cookies": Mutant(
@@ -136,7 +136,7 @@ MUTANTS = {
         Edit("sales/presses.py", "for name, cookie in response.cookies.items()]", "for name, cookie in ()]"),
     ),
     "a press that broke off is done again": Mutant(
-        "tests/test_presses.py::test_a_press_that_broke_off_is_never_done_again",
+        "tests/test_presses.py::test_nobody_waits_for_what_is_long_lost",
         Edit("sales/presses.py", 'LOST_AFTER_SECONDS else "lost"', 'LOST_AFTER_SECONDS else "first"'),
     ),
 }
