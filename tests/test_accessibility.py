@@ -149,7 +149,7 @@ def test_axe_finds_nothing_on_a_refusal(open_page: OpenPage, open_sale: Sale, lo
 
 
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
-def test_axe_finds_nothing_on_the_receipt_and_on_the_way_to_it(open_page: OpenPage, open_sale: Sale, look: dict):
+def test_axe_finds_nothing_on_receipts_or_the_order_search(open_page: OpenPage, open_sale: Sale, look: dict):
     page = open_page(**look)
     buy(page, "ada@example.com")
     page.locator("#receipt").click()
@@ -200,7 +200,7 @@ def test_axe_finds_what_is_wrong(open_page: OpenPage, make_sale: MakeSale):
     assert {violation.partition(":")[0] for violation in violations(page)} >= {"label", "color-contrast"}
 
 
-def test_buying_with_the_keyboard_alone(open_page: OpenPage, make_sale: MakeSale):
+def test_buying_works_with_only_the_keyboard(open_page: OpenPage, make_sale: MakeSale):
     make_sale()
     page = open_page()
     expect(page.locator("#seconds")).not_to_have_text("––")
@@ -276,9 +276,7 @@ def at_widths(page: Page, script: str) -> dict[int, Any]:
     return found
 
 
-def test_nothing_moves_when_an_answer_comes_and_axe_finds_nothing_in_it(
-    open_page: OpenPage, make_sale: MakeSale, look: dict
-):
+def test_answers_shift_no_layout_and_pass_axe(open_page: OpenPage, make_sale: MakeSale, look: dict):
     make_sale()
     page = open_page(**look)
 
@@ -317,7 +315,7 @@ def test_the_first_answer_of_the_shop_moves_nothing(open_page: OpenPage, make_sa
     assert page.evaluate(BOXES) == before
 
 
-def test_motion_is_left_out_for_who_wants_none(open_page: OpenPage, make_sale: MakeSale, seen: Callable[[], None]):
+def test_reduced_motion_is_respected(open_page: OpenPage, make_sale: MakeSale, seen: Callable[[], None]):
     make_sale()
     page = open_page(reduced_motion="reduce")
     buy(page, "ada@example.com")

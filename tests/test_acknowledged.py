@@ -132,7 +132,7 @@ def test_a_receipt_that_is_shown_is_remembered(run: Callable, open_sale: Sale):
     assert run(show()) == [{"ada": order_id}] * 2
 
 
-def test_what_sql_has_is_forgotten_and_nothing_else(run: Callable, open_sale: Sale):
+def test_only_orders_in_sql_are_forgotten(run: Callable, open_sale: Sale):
     run(buy(open_sale, "ada", "bob"))
     run_once(consumer_name())
     bought = run(buy(open_sale, "eve"))
@@ -157,7 +157,7 @@ def test_orders_that_wait_do_not_hide_those_behind_them(
     assert run(remembered(sale)) == {name: bought[name] for name in ("ada", "bob")}
 
 
-def test_an_order_id_of_another_shopper_is_not_taken_for_it(run: Callable, open_sale: Sale):
+def test_another_shoppers_row_does_not_count_as_the_order(run: Callable, open_sale: Sale):
     bought = run(buy(open_sale, "ada"))
     orders.row(open_sale.id, "stranger", bought["ada"], 1, "").save()
 
@@ -205,7 +205,7 @@ def test_a_full_memory_is_degraded_and_still_sells(run: Callable, open_sale: Sal
     assert health.writer_blocking()["status"] == "ok"
 
 
-def test_what_is_lost_closes_the_sale_and_is_named(
+def test_a_loss_closes_the_sale_and_names_its_orders(
     run: Callable, open_sale: Sale, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     bought = run(buy(open_sale, "ada", "bob", "eve"))
@@ -243,7 +243,7 @@ def test_a_cancelled_order_is_not_lost(
     assert not MissingOrder.objects.exists()
 
 
-def test_what_another_worker_found_whole_is_still_objected_to(
+def test_a_worker_objects_after_another_found_the_sale_whole(
     run: Callable, open_sale: Sale, monkeypatch: pytest.MonkeyPatch
 ):
     run(buy(open_sale, "ada"))
@@ -256,7 +256,7 @@ def test_what_another_worker_found_whole_is_still_objected_to(
     assert publishing.standing(open_sale).config["closed"]
 
 
-def test_a_sale_that_another_worker_has_closed_names_the_others_losses_too(
+def test_a_sale_closed_by_another_worker_names_both_workers_losses(
     run: Callable, open_sale: Sale, monkeypatch: pytest.MonkeyPatch
 ):
     bought = run(buy(open_sale, "ada"))
@@ -288,7 +288,7 @@ def test_a_restoration_settles_nothing_that_a_worker_still_knows(
     assert audit(open_sale).drift == {}
 
 
-def test_an_answer_of_an_earlier_run_that_comes_late_is_compared(run: Callable, open_sale: Sale):
+def test_a_late_answer_of_an_earlier_run_is_compared(run: Callable, open_sale: Sale):
     async def answer_late() -> bool:
         await snapshots.find(open_sale.slug)
         known = acknowledged.known(open_sale.id)
@@ -302,9 +302,7 @@ def test_an_answer_of_an_earlier_run_that_comes_late_is_compared(run: Callable, 
     assert MissingOrder.objects.get().user_id == "ada"
 
 
-def test_an_answer_that_comes_while_it_is_compared_is_compared_too(
-    run: Callable, open_sale: Sale, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_answer_during_a_comparison_is_compared_too(run: Callable, open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     async def answer_meanwhile() -> Known:
         known = acknowledged.known(open_sale.id)
         acknowledged.remember(open_sale.id, "an earlier run", {})
@@ -342,7 +340,7 @@ def test_a_look_up_in_a_new_run_hides_no_loss(run: Callable, open_sale: Sale):
     assert MissingOrder.objects.get().user_id == "ada"
 
 
-def test_of_what_is_taken_in_the_oldest_comes_first(make_sale: MakeSale, capsys: pytest.CaptureFixture[str]):
+def test_lost_purchases_are_restored_oldest_first(make_sale: MakeSale, capsys: pytest.CaptureFixture[str]):
     sale = make_sale(stock=2)
     acked = {
         "1700000000000-10": ("new", 0, ""),
@@ -363,7 +361,7 @@ def test_of_what_is_taken_in_the_oldest_comes_first(make_sale: MakeSale, capsys:
     assert store.client().sismember(store.key(sale.id, "keys"), "0" * 24)
 
 
-def test_a_shopper_who_has_another_order_has_lost_nothing(open_sale: Sale):
+def test_a_purchase_of_a_shopper_with_another_order_is_settled(open_sale: Sale):
     bought = asyncio.run(purchases.buy(open_sale.id, "ada")).order_id
 
     assert continuity.confirm(open_sale.id, store.run_id_blocking(), {"1-1": ("ada", 0, "")}) == ""
@@ -395,7 +393,7 @@ def test_an_order_id_that_another_shopper_has_is_left_over(open_sale: Sale):
     assert MissingOrder.objects.get().note == "Another shopper's order has this order_id."
 
 
-def test_what_the_writer_brought_after_all_is_not_taken_in_twice(open_sale: Sale):
+def test_an_order_that_reaches_sql_later_is_not_restored_twice(open_sale: Sale):
     assert continuity.confirm(open_sale.id, store.run_id_blocking(), {"1-1": ("ada", 0, "")})
     orders.row(open_sale.id, "ada", "1-1", 1, "").save()
 
@@ -412,7 +410,7 @@ def test_two_workers_name_a_loss_once(open_sale: Sale):
     assert MissingOrder.objects.count() == 1
 
 
-def test_a_loss_that_closed_no_sale_is_closed_by_the_writer(open_sale: Sale):
+def test_the_writer_closes_a_sale_for_a_recorded_loss(open_sale: Sale):
     """As when its finder was killed after SQL had it."""
     MissingOrder.objects.create(sale=open_sale, order_id="1-1", user_id="ada", remaining_stock=0)
 
@@ -424,7 +422,7 @@ def test_a_loss_that_closed_no_sale_is_closed_by_the_writer(open_sale: Sale):
     assert "closed" not in publishing.standing(open_sale).config
 
 
-def test_the_writer_asks_for_what_it_wrote_after_a_change_of_run(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_the_writer_rechecks_its_orders_after_a_change_of_run(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(continuity, "COMPARED_ORDERS", 0)
     bought = asyncio.run(buy(open_sale, "ada", "bob", "eve"))
     run_once(consumer_name())
@@ -447,7 +445,7 @@ def test_the_writer_asks_for_what_it_wrote_after_a_change_of_run(open_sale: Sale
 
 
 @pytest.mark.pure
-def test_a_writer_remembers_the_newest_orders_alone(monkeypatch: pytest.MonkeyPatch):
+def test_a_writer_remembers_only_the_newest_orders(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(written, "MOST_ORDERS", 4)
     monkeypatch.setattr(written, "LARGEST_PAGE", 2)
 

@@ -128,7 +128,7 @@ def test_no_header_of_a_stranger_moves_it_to_another_share(
     assert statuses[429] > variants / 2, "most of the variants must get as far as the limit"
 
 
-def test_what_a_client_writes_left_of_its_own_address_does_not_matter(guarded: WebServer, open_sale: Sale):
+def test_addresses_that_a_client_prepends_do_not_matter(guarded: WebServer, open_sale: Sale):
     rng, wire = random.Random(8), Wire(guarded, PROXY)
 
     def behind(client: str) -> bytes:
@@ -156,7 +156,7 @@ def test_an_ipv6_client_has_one_share_for_its_network(guarded: WebServer, open_s
     assert other == 200
 
 
-def test_a_crowd_behind_one_address_may_poll_as_told(guarded: WebServer, open_sale: Sale):
+def test_a_crowd_behind_one_address_may_poll_freely(guarded: WebServer, open_sale: Sale):
     def get(path: str) -> httpx.Response:
         return client.get(path)
 

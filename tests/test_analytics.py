@@ -86,7 +86,7 @@ def rows(client: Client, sale: Sale, name: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.pure
-def test_what_a_sale_came_to(sold_out: Sale):
+def test_the_measures_describe_a_sold_out_sale(sold_out: Sale):
     found = analytics.measures(sold_out)
 
     assert (found.sold, found.seconds_to_sell_out) == (4, 12)
@@ -95,7 +95,7 @@ def test_what_a_sale_came_to(sold_out: Sale):
 
 
 @pytest.mark.pure
-def test_a_cancelled_order_is_not_sold_but_had_its_part_in_selling_out(sold_out: Sale):
+def test_a_cancelled_order_counts_only_towards_selling_out(sold_out: Sale):
     sold_out.orders.filter(user_id="shopper-4").update(cancelled_at=START + timedelta(minutes=5))
 
     found = analytics.measures(sold_out)
@@ -161,7 +161,7 @@ def test_of_a_long_sale_each_point_stands_for_several_seconds():
 
 
 @pytest.mark.pure
-def test_what_comes_long_after_the_last_unit_does_not_squeeze_the_picture(sold_out: Sale):
+def test_attempts_far_from_the_sale_do_not_stretch_the_timeline(sold_out: Sale):
     attempt(sold_out, 3000, sold_out=1)
     attempt(sold_out, -3000, not_started=1)
 
@@ -229,7 +229,7 @@ def test_the_seconds_are_rows_of_a_file(viewer: Client, sold_out: Sale):
 
 
 @pytest.mark.pure
-def test_the_sales_are_rows_of_a_file_that_no_spreadsheet_runs(viewer: Client, sold_out: Sale):
+def test_the_sales_file_is_safe_for_spreadsheets(viewer: Client, sold_out: Sale):
     past_sale("earlier", days_ago=1, name="=HYPERLINK(1)")
 
     found = rows(viewer, sold_out, "sales.csv")
@@ -269,12 +269,12 @@ def test_there_is_no_other_file(viewer: Client, sold_out: Sale):
     ("seconds", "words"),
     [(None, "–"), (0.04, "0.0 s"), (59.94, "59.9 s"), (61, "1 min 1 s"), (93784, "1 d 2 h 3 min 4 s")],
 )
-def test_times_are_told_as_people_say_them(seconds: float | None, words: str):
+def test_durations_read_as_people_say_them(seconds: float | None, words: str):
     assert analytics_words.duration(seconds) == words
 
 
 @pytest.mark.long
-def test_a_long_sale_takes_no_more_memory_than_a_short_one():
+def test_memory_does_not_grow_with_a_sales_length():
     sale = past_sale()
     lists: dict[str, Any] = {"outcomes": {"sold_out": 5}, "latencies": [5, *[0] * (histogram.BUCKETS - 1)]}
 

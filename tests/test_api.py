@@ -83,7 +83,7 @@ def test_status_of_the_current_sale(http: httpx.Client, open_sale: Sale):
     assert body["startTime"] < body["serverTime"] < body["endTime"]
 
 
-def test_a_status_that_sets_a_clock_is_kept_by_no_cache(http: httpx.Client, open_sale: Sale):
+def test_a_fresh_status_is_never_cached(http: httpx.Client, open_sale: Sale):
     known = http.get("/api/sale/status").headers["etag"]
 
     response = http.get("/api/sale/status", params={"fresh": "1"}, headers={"If-None-Match": known})
@@ -143,9 +143,7 @@ def test_status_is_not_sent_again_while_nothing_changes(http: httpx.Client, open
     assert changed.status_code == 200
 
 
-def test_a_start_is_seen_at_its_second_and_not_at_the_next_read(
-    http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None]
-):
+def test_a_sale_opens_at_its_exact_start_time(http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None]):
     sale = make_sale(starts_in=600)
     seen()
     seen_states: list[tuple[str, str, str]] = []
@@ -392,7 +390,7 @@ def test_each_answer_to_an_attempt_tells_of_the_shoppers_limit(http: httpx.Clien
     assert left[-2:] == [0, 0]
 
 
-def test_who_is_refused_is_told_of_the_limit_and_who_was_not_decided_is_not(http: httpx.Client, sold_out_sale: Sale):
+def test_only_decided_attempts_carry_the_rate_limit(http: httpx.Client, sold_out_sale: Sale):
     sold_out, undecided = buy(http), buy(http, "")
 
     assert (sold_out.status_code, sold_out.headers["ratelimit"]) == (409, '"shopper";r=9;t=1')
@@ -408,7 +406,7 @@ def test_a_user_id_has_one_spelling(http: httpx.Client, open_sale: Sale):
 # User
 
 
-def test_a_user_who_has_bought(http: httpx.Client, open_sale: Sale):
+def test_a_buyers_lookup_has_the_purchase_time(http: httpx.Client, open_sale: Sale):
     purchase = buy(http).json()
 
     for path in (
@@ -421,7 +419,7 @@ def test_a_user_who_has_bought(http: httpx.Client, open_sale: Sale):
         assert response.json() == {"hasPurchased": True, "purchaseTime": purchase["purchaseTime"]}
 
 
-def test_a_user_who_has_not(http: httpx.Client, open_sale: Sale):
+def test_a_lookup_without_a_purchase_is_negative(http: httpx.Client, open_sale: Sale):
     assert http.get("/api/sale/user/bob").json() == {"hasPurchased": False, "purchaseTime": None}
 
 

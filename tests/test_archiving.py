@@ -104,7 +104,7 @@ def config(sale: Sale) -> dict[str, str]:
 # What it does
 
 
-def test_redis_keeps_the_configuration_alone(ended_sale: Sale):
+def test_redis_keeps_only_the_configuration(ended_sale: Sale):
     tell(ended_sale, 1771063530, "w", ended=2)
     store.client().pfadd(store.key(ended_sale.id, "shoppers"), "ada")
 
@@ -118,7 +118,7 @@ def test_redis_keeps_the_configuration_alone(ended_sale: Sale):
     assert not ended_sale.mirror_due
 
 
-def test_what_the_order_writer_has_not_written_is_written_first(open_sale: Sale):
+def test_waiting_orders_are_written_before_archiving(open_sale: Sale):
     buy(open_sale, "ada", "bob")
     end(open_sale)
 
@@ -142,7 +142,7 @@ def test_analytics_keep_what_was_counted(ended_sale: Sale):
     assert keys(ended_sale) & set(archive_mirror.FREED) == set()
 
 
-def test_workers_that_still_count_give_redis_nothing_back(archived_sale: Sale):
+def test_late_counts_put_nothing_back_into_redis(archived_sale: Sale):
     names = [store.key(archived_sale.id, name) for name in ("config", "attempts", "shoppers")]
 
     assert store.run_script_blocking("note_counts", names[:2], ["1 w", "{}"]) == 0
@@ -178,7 +178,7 @@ def test_lookups_are_answered_from_sql(archived_sale: Sale):
     assert found(archived_sale, "new") is None
 
 
-def test_many_who_ask_at_once_of_several_sales_each_get_their_own_answer(
+def test_simultaneous_attempts_at_several_sales_get_their_own_answers(
     archived_sale: Sale, make_sale: MakeSale, open_sale: Sale
 ):
     other = make_sale(name="Other")
@@ -198,7 +198,7 @@ def test_many_who_ask_at_once_of_several_sales_each_get_their_own_answer(
     ]
 
 
-def test_who_is_asked_while_sql_is_away_is_told_so_in_time(archived_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_without_sql_an_archive_answers_unavailable_in_time(archived_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     def fail(*args: object) -> None:
         raise archives.DatabaseError("no SQL here")
 
@@ -283,7 +283,7 @@ def test_it_is_shown_as_archived(archived_sale: Sale):
     assert (picture.stand.sold, picture.stand.remaining_stock, picture.stand.drift) == (3, 7, live.Drift(0, 0, 0))
 
 
-def test_the_audit_of_an_archive_asks_sql_alone(archived_sale: Sale):
+def test_the_audit_of_an_archive_asks_only_sql(archived_sale: Sale):
     result = audit(archived_sale)
 
     assert result.drift == {}
@@ -317,7 +317,7 @@ def test_preflight_says_that_it_is_archived(archived_sale: Sale):
     assert [findings[name].verdict for name in ("mirror", "continuity", "memory")] == ["ok"] * 3
 
 
-def test_an_order_of_an_archived_sale_is_cancelled_in_sql_and_its_unit_counted(archived_sale: Sale):
+def test_cancelling_an_archived_order_returns_its_unit_in_sql(archived_sale: Sale):
     cancel(archived_sale, "bob", may_buy_again=True)
 
     order = archived_sale.orders.get(user_id="bob")
@@ -347,7 +347,7 @@ def test_restoring_gives_everything_back(archived_sale: Sale):
     assert audit(archived_sale).drift == {}
 
 
-def test_what_was_restored_can_be_archived_again(archived_sale: Sale):
+def test_a_restored_sale_can_be_archived_again(archived_sale: Sale):
     restoring.restore(archived_sale)
 
     archive(archived_sale)
@@ -406,7 +406,7 @@ def test_a_sale_that_was_never_published_is_refused(make_sale: MakeSale):
         archive(make_sale(published=False))
 
 
-def test_the_command_tells_what_it_moved_and_why_it_did_not(
+def test_the_command_reports_moves_and_reasons_for_refusal(
     ended_sale: Sale, make_sale: MakeSale, capsys: pytest.CaptureFixture[str]
 ):
     still_open = make_sale(name="Open")
@@ -438,7 +438,7 @@ def bring_back(copy: dict[bytes, bytes]) -> None:
         store.client().restore(key, 0, value)
 
 
-def test_a_redis_that_has_lost_it_gets_it_from_the_order_writer(archived_sale: Sale):
+def test_the_order_writer_returns_a_lost_archive_to_redis(archived_sale: Sale):
     store.client().flushall()
     directory_mirror.list_all(store.run_id_blocking())
 

@@ -126,7 +126,7 @@ def test_unpublishing_hides_an_archived_sale(operator: Client, archived_sale: Sa
     assert audit(archived_sale).drift == {}
 
 
-def test_the_form_refuses_what_would_sell_again_and_takes_the_rest(operator: Client, archived_sale: Sale):
+def test_the_form_refuses_only_changes_that_would_sell_again(operator: Client, archived_sale: Sale):
     path = f"/admin/sales/sale/{archived_sale.id}/change/"
     form = operator.get(path).context["adminform"].form
     values = {name: form[name].value() for name in ("name", "description", "total_stock", "currency", "identity")}

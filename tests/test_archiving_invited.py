@@ -53,14 +53,14 @@ def keys(sale: Sale) -> set[str]:
     return {name for name in names if not name.startswith("ratelimit")}
 
 
-def test_redis_has_no_list_any_more_and_answers_come_from_sql(archived_sale: Sale):
+def test_redis_drops_the_list_and_sql_answers(archived_sale: Sale):
     assert keys(archived_sale) == {"config"}
     assert [outcome(archived_sale, user_id) for user_id in ("ada", "bob", "eve")] == [
         *("already_purchased", "ended", "ended")
     ]
 
 
-def test_nobody_gives_redis_the_list_back(archived_sale: Sale):
+def test_mirrors_and_repairs_put_no_list_back_into_redis(archived_sale: Sale):
     publishing.publish(archived_sale)
     assert continuity.confirm(archived_sale.id, store.run_id_blocking()) == ""
     invite(archived_sale, "ada", "zoe")
@@ -72,7 +72,7 @@ def test_nobody_gives_redis_the_list_back(archived_sale: Sale):
     assert keys(archived_sale) == {"config"}
 
 
-def test_who_looked_before_the_sale_was_archived_makes_no_list(archived_sale: Sale):
+def test_a_mirror_that_looked_before_archiving_makes_no_list(archived_sale: Sale):
     assert invited_mirror._take_turn(archived_sale, "maker")
 
     with pytest.raises(invited_mirror._Superseded):
@@ -86,7 +86,7 @@ async def test_it_is_not_closed_for_want_of_a_list(archived_sale: Sale):
     assert (await health._redis())["closed"] == {}
 
 
-def test_who_changes_the_list_hears_that_it_waits_for_the_sale_to_be_restored(
+def test_list_changes_say_that_they_wait_for_restoration(
     archived_sale: Sale, admin_client: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     file = tmp_path / "list.csv"

@@ -98,7 +98,7 @@ def test_redis_lets_go_at_once_and_frees_it_in_parts(ended_sale: Sale, monkeypat
     assert not ended_sale.mirror_due
 
 
-def test_who_archives_and_dies_leaves_the_rest_to_the_order_writer(ended_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_the_order_writer_frees_the_rest_after_a_killed_archive(ended_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(publishing, "EMPTYING_CALLS", 3)
     let_go(ended_sale, calls=2)
     half_way = sizes(ended_sale)
@@ -139,7 +139,7 @@ def test_answers_are_right_while_it_is_freed(ended_sale: Sale):
     assert buy(ended_sale, ["shopper-1", "eve"]) == ["replayed", "ended"]
 
 
-def test_a_sale_that_is_given_back_meanwhile_is_whole_also_after_a_restart(ended_sale: Sale, redis_server: RedisServer):
+def test_a_sale_restored_while_freeing_survives_a_restart(ended_sale: Sale, redis_server: RedisServer):
     let_go(ended_sale, calls=5)
     restoring.restore(ended_sale)
     publishing.publish(ended_sale)
@@ -154,7 +154,7 @@ def test_a_sale_that_is_given_back_meanwhile_is_whole_also_after_a_restart(ended
     assert audit(ended_sale).drift == {}
 
 
-def test_what_is_archived_again_before_all_was_freed_is_freed_too(ended_sale: Sale):
+def test_archiving_again_before_all_is_freed_frees_everything(ended_sale: Sale):
     let_go(ended_sale, calls=5)
     restoring.restore(ended_sale)
 

@@ -157,7 +157,7 @@ def test_a_restoration_that_is_killed_loses_nothing(ended_sale: Sale, function: 
     assert audit(ended_sale).drift == {}
 
 
-def test_whoever_mirrors_it_while_it_is_restored_frees_nothing(ended_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_mirroring_during_a_restoration_frees_nothing(ended_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     archive(ended_sale)
     original = restoring._continue_stream
 
@@ -196,7 +196,7 @@ def sold_meanwhile(ended_sale: Sale, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive_mirror, "write", buy_before)
 
 
-def test_a_purchase_after_the_end_is_an_order_before_redis_lets_go(ended_sale: Sale, sold_meanwhile: None):
+def test_a_late_purchase_becomes_an_order_before_redis_forgets_it(ended_sale: Sale, sold_meanwhile: None):
     done = archive(ended_sale)
 
     assert (done.orders, done.entries_moved) == (4, 4)
@@ -259,7 +259,7 @@ def archive_anew(sale: Sale) -> archiving.Archive:
 
 
 @pytest.mark.long
-def test_while_it_is_archived_and_restored_nobody_hears_anything_wrong(
+def test_answers_stay_right_during_archiving_and_restoring(
     server: WebServer, ended_sale: Sale, seen: Callable[[], None]
 ):
     orders_then = dict(zip(BUYERS, lookups(ended_sale), strict=True))
@@ -299,9 +299,7 @@ def test_while_it_is_archived_and_restored_nobody_hears_anything_wrong(
     assert audit(ended_sale).drift == {}
 
 
-def test_what_is_sold_and_ended_again_while_it_is_compared_is_not_archived(
-    ended_sale: Sale, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_sale_that_sold_during_the_comparison_is_not_archived(ended_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     original = archiving._prove
 
     def sell_meanwhile(sale: Sale) -> None:
@@ -377,7 +375,7 @@ def test_an_order_that_is_cancelled_meanwhile_is_counted_once(make_sale: MakeSal
         assert audit(sale).drift == {}
 
 
-def test_two_who_archive_at_once_both_succeed(ended_sale: Sale):
+def test_two_simultaneous_archives_both_succeed(ended_sale: Sale):
     results = in_threads(*[partial(archive_anew, ended_sale)] * 2)
 
     assert [type(result) for result in results] == [archiving.Archive] * 2
@@ -399,9 +397,7 @@ OVERTAKEN_AT = [
 
 @pytest.mark.long
 @pytest.mark.parametrize("step", OVERTAKEN_AT)
-def test_who_is_overtaken_at_any_step_by_another_who_archives_succeeds(
-    ended_sale: Sale, monkeypatch: pytest.MonkeyPatch, step: str
-):
+def test_an_archive_overtaken_at_any_step_still_succeeds(ended_sale: Sale, monkeypatch: pytest.MonkeyPatch, step: str):
     module, _, name = step.rpartition(".")
     real = getattr(import_module(module), name)
     overtaken: list[str] = []

@@ -101,7 +101,7 @@ def test_a_count_is_seen_once_wherever_it_is(open_sale: Sale, monkeypatch: pytes
     assert [(second.second, second.attempts) for second in found] == [(100, 2), (101, 1)]
 
 
-def test_what_is_no_count_is_removed_and_the_others_are_stored(open_sale: Sale, caplog: pytest.LogCaptureFixture):
+def test_malformed_counts_are_removed_and_valid_ones_stored(open_sale: Sale, caplog: pytest.LogCaptureFixture):
     for field, value in {"nonsense": "1", "1 host": "{}", "x host": '{"outcomes":{}}', "2 host": "[]"}.items():
         store.client().hset(store.key(open_sale.id, "attempts"), field, value)
     tell(open_sale, 100, purchased=2)
@@ -113,7 +113,7 @@ def test_what_is_no_count_is_removed_and_the_others_are_stored(open_sale: Sale, 
     assert "is no count of attempts" in caplog.text
 
 
-def test_counts_of_a_sale_that_sql_does_not_have_are_dropped(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_counts_of_a_sale_unknown_to_sql_are_dropped(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     tell(open_sale, 100, purchased=2)
     met(open_sale, "ada")
     monkeypatch.setattr(attempt_counts, "_is_there", lambda sale_id: False)
@@ -147,7 +147,7 @@ def test_shoppers_that_redis_has_lost_are_given_back(open_sale: Sale):
     assert not store.client().exists(store.key(open_sale.id, "shoppers:restored"))
 
 
-def test_a_hundred_thousand_shoppers_are_told_to_two_percent(open_sale: Sale):
+def test_a_hundred_thousand_shoppers_are_counted_to_two_percent(open_sale: Sale):
     for start in range(0, 100_000, 1_000):
         met(open_sale, *(f"shopper-{number}@example.com" for number in range(start, start + 1_000)))
     attempt_counts.store_counts()
@@ -156,7 +156,7 @@ def test_a_hundred_thousand_shoppers_are_told_to_two_percent(open_sale: Sale):
 
 
 @pytest.mark.django_db(transaction=True)  # the order writer, another process, reads SQL
-def test_an_order_writer_that_ends_keeps_what_it_was_told_last(make_sale: MakeSale):
+def test_a_stopping_order_writer_stores_the_last_counts(make_sale: MakeSale):
     sale = make_sale()
     with OrderWriter() as writer:
         writer.wait_until_it_reads(sale)

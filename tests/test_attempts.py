@@ -61,7 +61,7 @@ async def test_every_outcome_of_a_batch_is_counted(open_sale: Sale):
     assert second.remaining_stock == 8
 
 
-async def test_the_first_answer_that_a_repeat_gets_tells_nothing_of_the_stock_now(open_sale: Sale):
+async def test_a_replayed_answer_does_not_change_the_recorded_stock(open_sale: Sale):
     count([open_sale.id] * 2, [Purchase("sold_out", "", 0), Purchase("replayed", "1-0", 9)])
     await write()
 
@@ -120,7 +120,7 @@ async def test_a_second_is_written_once_and_then_forgotten(open_sale: Sale):
     assert told(open_sale) == []
 
 
-async def test_what_is_counted_after_a_second_was_written_goes_to_another(open_sale: Sale):
+async def test_attempts_after_a_second_is_written_go_to_another(open_sale: Sale):
     count([open_sale.id], [Purchase("sold_out", "", 0)])
     await write()
     count([open_sale.id] * 2, [Purchase("sold_out", "", 0)] * 2)
@@ -146,7 +146,7 @@ async def test_seconds_that_redis_did_not_take_are_written_later(open_sale: Sale
     assert store.client().pfcount(store.key(open_sale.id, "shoppers")) == 1
 
 
-async def test_a_sale_that_is_not_in_redis_gets_nothing_and_its_seconds_are_not_kept_for_ever(open_sale: Sale):
+async def test_counts_of_a_sale_missing_from_redis_are_eventually_dropped(open_sale: Sale):
     store.client().flushall()
     count([open_sale.id], [Purchase("sold_out", "", 0)])
     await write()
@@ -160,7 +160,7 @@ async def test_a_sale_that_is_not_in_redis_gets_nothing_and_its_seconds_are_not_
     assert (counting._tallies, counting._shoppers) == ({}, {})
 
 
-async def test_shoppers_are_told_in_calls_that_are_bounded(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+async def test_shoppers_are_counted_in_bounded_calls(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(attempts, "SHOPPERS_IN_A_CALL", 2)
     count([open_sale.id] * 5, [Purchase("sold_out", "", 0)] * 5)
     await write()
@@ -168,7 +168,7 @@ async def test_shoppers_are_told_in_calls_that_are_bounded(open_sale: Sale, monk
     assert store.client().pfcount(store.key(open_sale.id, "shoppers")) == 5
 
 
-async def test_telling_shoppers_and_signs_of_life_adds_nothing_to_the_append_only_file(open_sale: Sale):
+async def test_shopper_counts_and_heartbeats_skip_the_append_only_file(open_sale: Sale):
     count([open_sale.id] * 100, [Purchase("sold_out", "", 0)] * 100)
     await write()
     counting, added = attempts._counting(), []
@@ -187,7 +187,7 @@ async def test_telling_shoppers_and_signs_of_life_adds_nothing_to_the_append_onl
     assert store.client().pfcount(store.key(open_sale.id, "shoppers")) > 150
 
 
-async def test_a_worker_is_heard_of_until_it_leaves_and_forgotten_when_it_is_silent(redis_server: object):
+async def test_a_worker_counts_until_it_leaves_or_falls_silent(redis_server: object):
     store.client().hset(store.WORKERS, "gone-1", int(time.time() * 1000) - workers.FORGET_AFTER_MS - 1000)
     now_ms = await workers.beat()
     heard = store.client().hgetall(store.WORKERS)  # among them may be those of a server that other tests use
@@ -201,7 +201,7 @@ async def test_a_worker_is_heard_of_until_it_leaves_and_forgotten_when_it_is_sil
     assert not store.client().hgetall(store.WORKERS).keys() & {*ours, b"gone-1"}
 
 
-def test_the_headers_of_the_scripts_tell_the_keys_of_their_calls(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_the_script_headers_list_the_keys_of_their_calls(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     calls: dict[str, list[str]] = {}
 
     async def watched(name: str, with_keys: list[tuple[list[str], list[Any]]]) -> list[int]:
@@ -230,7 +230,7 @@ def test_the_headers_of_the_scripts_tell_the_keys_of_their_calls(open_sale: Sale
 
 @pytest.mark.long
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
-def test_attempts_that_redis_hears_nothing_of_are_counted_when_it_is_back(
+def test_attempts_during_a_redis_outage_are_counted_afterwards(
     make_sale: MakeSale, redis_server: RedisServer, static_files: None
 ):
     sale = make_sale(stock=3)
@@ -263,7 +263,7 @@ def test_attempts_that_redis_hears_nothing_of_are_counted_when_it_is_back(
 
 
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
-def test_a_server_that_ends_tells_its_last_second_and_takes_its_leave(make_sale: MakeSale, static_files: None):
+def test_a_stopping_server_reports_its_last_second_and_leaves(make_sale: MakeSale, static_files: None):
     sale = make_sale(stock=3)
     server = WebServer({"PORT": str(free_port())}, PATIENT)
     server.start()
@@ -284,7 +284,7 @@ def test_a_server_that_ends_tells_its_last_second_and_takes_its_leave(make_sale:
 @pytest.mark.pure
 @pytest.mark.parametrize("share", [0.5, 0.95, 0.99, 1])
 @pytest.mark.parametrize("scale", [0.2, 3, 40, 400])
-def test_percentiles_are_those_of_the_sorted_list_to_a_buckets_width(share: float, scale: float):
+def test_percentiles_match_the_sorted_list_to_a_buckets_width(share: float, scale: float):
     times_ms = sorted((number * 7919 % 1000) / 1000 * scale for number in range(1000))
     counted = [0] * histogram.BUCKETS
     histogram.add(counted, sorted(-time_ms / 1000 for time_ms in times_ms), 0.0)
@@ -314,7 +314,7 @@ def test_nothing_has_no_percentile():
 
 
 @pytest.mark.pure
-def test_what_took_longer_than_all_bounds_is_told_as_the_last():
+def test_times_above_all_bounds_count_in_the_last_bucket():
     counted = [0] * histogram.BUCKETS
     histogram.add(counted, [-5.0], 0.0)
 

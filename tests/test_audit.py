@@ -38,7 +38,7 @@ def test_no_drift(sold_sale: Sale):
     assert (result.purchases, result.stream, result.orders) == (3, 3, 3)
 
 
-def test_it_waits_for_nobody_once_all_is_written(sold_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_it_does_not_wait_once_all_is_written(sold_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     """After a restoration the stream's last ID is an order's that is not in the stream."""
     store.client().flushall()
     restore(sold_sale)

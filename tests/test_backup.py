@@ -88,7 +88,7 @@ def test_the_steps_bring_back_what_was_copied(copied: Path, project_dir: Path):
         assert (client.get("before"), client.get("after")) == ("1", None)
 
 
-def test_without_the_first_step_the_crash_is_written_over_the_copy(copied: Path, project_dir: Path):
+def test_control_without_the_first_step_the_copy_is_overwritten(copied: Path, project_dir: Path):
     """The control: this test sees what the first step is for."""
     _, *others = steps(project_dir, "rm -rf var/db.sqlite3")
 

@@ -45,7 +45,7 @@ async def submit(batcher: Batcher[str, str], *items: str, seconds: float = 60.0)
     return answers
 
 
-async def test_an_item_alone_is_sent_at_once():
+async def test_a_lone_item_is_sent_at_once():
     call = SlowCall()
     call.gate.set()
 
@@ -54,7 +54,7 @@ async def test_an_item_alone_is_sent_at_once():
     assert call.batches == [["a"]]
 
 
-async def test_what_arrives_during_a_call_goes_together_in_the_next():
+async def test_items_that_arrive_during_a_call_share_the_next():
     call = SlowCall()
     batcher = Batcher(call, 10)
     first = await submit(batcher, "a")
@@ -78,7 +78,7 @@ async def test_a_batch_is_bounded():
 
 
 @pytest.mark.parametrize("error", [store.Unavailable("refused"), store.Unknown("lost")])
-async def test_a_failed_call_is_heard_by_its_batch_and_what_was_not_sent_is_refused(error: Exception):
+async def test_a_failed_call_fails_its_batch_and_refuses_waiting_items(error: Exception):
     call = SlowCall(error)
     batcher = Batcher(call, 10)
     sent = await submit(batcher, "a")
@@ -114,7 +114,7 @@ async def test_an_item_without_enough_time_is_refused_and_not_sent():
     assert call.batches == [["early"]]
 
 
-async def test_a_defect_is_heard_by_its_batch_and_the_next_batch_runs():
+async def test_a_defect_fails_its_batch_and_the_next_runs():
     call = SlowCall(ZeroDivisionError())
     call.gate.set()
     batcher = Batcher(call, 10)
@@ -128,7 +128,7 @@ async def test_a_defect_is_heard_by_its_batch_and_the_next_batch_runs():
     assert await whole == "B"
 
 
-async def test_an_item_that_met_a_failure_hears_of_it_alone():
+async def test_only_the_failed_item_gets_its_failure():
     async def call(items: Sequence[str]) -> list[str | store.Failure]:
         return [store.Unavailable("closed") if item == "b" else item.upper() for item in items]
 
@@ -203,7 +203,7 @@ async def test_an_observer_that_fails_disturbs_nobody(caplog: pytest.LogCaptureF
     assert "answered, but not observed" in caplog.text
 
 
-async def test_when_more_wait_than_a_batch_takes_each_group_has_its_share():
+async def test_a_full_batch_gives_each_group_its_share():
     call = SlowCall()
     batcher = Batcher(call, 4, group=lambda item: item[0])
     first = await submit(batcher, "a0")
@@ -216,7 +216,7 @@ async def test_when_more_wait_than_a_batch_takes_each_group_has_its_share():
     assert call.batches == [["a0"], ["a1", "b1", "c1", "a2"], ["b2", "a3", "a4", "a5"]]
 
 
-async def test_what_fits_into_a_batch_keeps_its_order():
+async def test_items_within_one_batch_keep_their_order():
     call = SlowCall()
     batcher = Batcher(call, 4, group=lambda item: item[0])
     first = await submit(batcher, "a0")

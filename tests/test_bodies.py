@@ -40,7 +40,7 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def test_a_body_that_drips_in_is_cut_off_after_its_time(server: WebServer):
+def test_a_slowly_dripping_body_is_cut_off_in_time(server: WebServer):
     """One byte at a time, so that the connection is never idle: with a length, in chunks, and to a page of Django's."""
     drips = [(b"/api/sale/purchase", WITH_LENGTH, b" "), (b"/api/sale/purchase", CHUNKED, chunk(b" "))]
     drips.append((b"/orders/find/", WITH_LENGTH, b" "))

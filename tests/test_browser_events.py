@@ -52,7 +52,7 @@ def test_a_page_that_hears_no_events_asks(open_page: OpenPage, open_sale: Sale, 
     expect(page.locator("#state")).to_have_text("Paused")
 
 
-def test_a_page_that_knows_the_time_asks_for_what_copies_may_answer(open_page: OpenPage, open_sale: Sale):
+def test_a_page_with_a_set_clock_accepts_cached_status(open_page: OpenPage, open_sale: Sale):
     page = open_page("/sales/")
     page.route("**/events", lambda route: route.abort())
     asked = count_asked(page)

@@ -120,7 +120,7 @@ def test_enter_twice_sends_once(far_visitor: Visitor, way: HoldingProxy):
     assert len(sent) == 1
 
 
-def test_a_form_that_is_gone_back_to_can_be_sent_again(visitor: Visitor):
+def test_a_form_works_again_after_going_back(visitor: Visitor):
     page = visitor.open("/shopper/")
     page.get_by_label("Your e-mail address").fill(ADA)
     page.get_by_role("button", name="Send me a code").click()
@@ -151,7 +151,7 @@ def test_a_form_is_free_again_where_nothing_came_of_it(visitor: Visitor):
 
 
 @pytest.mark.parametrize("java_script_enabled", [True, False])
-def test_the_page_for_the_code_is_loaded_again_and_gone_back_to(visitor: Visitor, java_script_enabled: bool):
+def test_the_code_page_survives_reloading_and_going_back(visitor: Visitor, java_script_enabled: bool):
     page = visitor.open("/shopper/", java_script_enabled=java_script_enabled)
     page.get_by_label("Your e-mail address").fill(ADA)
     page.get_by_role("button", name="Send me a code").click()
@@ -172,7 +172,7 @@ def test_the_page_for_the_code_is_loaded_again_and_gone_back_to(visitor: Visitor
     assert [request.url.rpartition("/shopper/")[2].partition("?")[0] for request in sent] == ["confirm/"]
 
 
-def test_a_refused_code_is_gone_back_to_without_being_sent_again(visitor: Visitor, verified_sale: Sale):
+def test_going_back_to_a_refused_code_sends_nothing(visitor: Visitor, verified_sale: Sale):
     page = visitor.open(f"/shopper/confirm/?email=ada%40example.com&sale={verified_sale.slug}")
     page.get_by_label("The code from the mail").fill("1")
     page.get_by_role("button", name="Confirm").click()

@@ -111,7 +111,7 @@ def test_after_sleep_the_countdown_is_right_again(open_page: OpenPage, make_sale
     expect(page.locator("#minutes")).to_have_text(re.compile("5[0-9]"))
 
 
-def test_an_answer_that_waited_through_a_sleep_does_not_set_the_clock(open_page: OpenPage, make_sale: MakeSale):
+def test_an_answer_delayed_by_sleep_does_not_set_the_clock(open_page: OpenPage, make_sale: MakeSale):
     make_sale(starts_in=2 * 3600 - 60)
     page = open_page(script=SLEEP)
     expect(page.locator("#hours")).to_have_text("01")
@@ -157,7 +157,7 @@ def test_a_cached_answer_does_not_set_the_clock(open_page: OpenPage, make_sale: 
     assert page.locator("#hours").inner_text() == "01"
 
 
-def test_a_hidden_page_asks_nothing_and_asks_at_once_when_it_is_back(open_page: OpenPage, open_sale: Sale):
+def test_a_hidden_page_polls_only_once_it_is_visible_again(open_page: OpenPage, open_sale: Sale):
     page = open_page()
     expect(page.locator("#seconds")).not_to_have_text("––")
     hide(page, True)
@@ -209,7 +209,7 @@ def test_the_last_unit_goes_while_the_page_is_open(open_page: OpenPage, make_sal
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-def test_who_comes_later_reads_how_fast_it_went(
+def test_late_visitors_read_how_fast_the_sale_sold_out(
     open_page: OpenPage, make_sale: MakeSale, http: httpx.Client, seen: Callable[[], None], javascript: bool
 ):
     sale = make_sale(stock=1, starts_in=-65)

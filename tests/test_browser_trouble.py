@@ -64,7 +64,7 @@ def test_redis_dies_and_comes_back(
     assert purchases_of(sale) == 1
 
 
-def test_a_lost_answer_is_asked_for_again_with_the_same_key(open_page: OpenPage, open_sale: Sale):
+def test_a_lost_answer_is_requested_again_with_the_same_key(open_page: OpenPage, open_sale: Sale):
     page = open_page()
     keys = count_presses(page)
     lost: list[Route] = []
@@ -86,7 +86,7 @@ def test_a_lost_answer_is_asked_for_again_with_the_same_key(open_page: OpenPage,
     assert purchases_of(open_sale) == 1
 
 
-def test_an_answer_that_stays_lost_leads_to_the_receipt_at_the_next_press(open_page: OpenPage, open_sale: Sale):
+def test_after_a_lost_answer_the_next_press_finds_the_receipt(open_page: OpenPage, open_sale: Sale):
     page = open_page()
     answers = iter([lambda route: (route.fetch(), route.abort()), lambda route: route.fulfill(json=LIMITED)])
 
@@ -104,7 +104,7 @@ def test_an_answer_that_stays_lost_leads_to_the_receipt_at_the_next_press(open_p
     assert purchases_of(open_sale) == 1
 
 
-def test_while_nobody_knows_the_page_says_so_and_goes_on_asking(open_page: OpenPage, open_sale: Sale):
+def test_an_unknown_outcome_is_shown_and_asked_again(open_page: OpenPage, open_sale: Sale):
     page = open_page()
     keys = count_presses(page)
     page.route("**/purchase", lambda route: route.fulfill(status=503, json={"code": "unknown"}))
@@ -202,7 +202,7 @@ def test_offline_and_online_again(open_page: OpenPage, open_sale: Sale):
     assert purchases_of(open_sale) == 1
 
 
-def test_an_answer_that_is_not_ours_is_not_taken_for_one(open_page: OpenPage, open_sale: Sale):
+def test_a_foreign_answer_counts_as_an_unknown_outcome(open_page: OpenPage, open_sale: Sale):
     page = open_page()
     page.route("**/purchase", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
 

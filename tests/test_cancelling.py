@@ -108,7 +108,7 @@ def test_the_unit_is_free_again_and_the_order_remembered(sold_sale: Sale):
     assert drift(sold_sale) == {}
 
 
-def test_who_may_buy_again_gets_another_order(sold_sale: Sale):
+def test_a_shopper_allowed_to_buy_again_gets_another_order(sold_sale: Sale):
     cancelled = cancel("bob")
 
     assert buy(sold_sale, "bob", "bob") == ["purchased", "replayed"]
@@ -120,7 +120,7 @@ def test_who_may_buy_again_gets_another_order(sold_sale: Sale):
     assert drift(sold_sale) == {}
 
 
-def test_who_has_bought_again_can_be_cancelled_again(sold_sale: Sale):
+def test_a_repeated_purchase_can_be_cancelled_again(sold_sale: Sale):
     for _ in range(3):
         cancel("bob")
         buy(sold_sale, "bob")
@@ -132,14 +132,14 @@ def test_who_has_bought_again_can_be_cancelled_again(sold_sale: Sale):
     assert drift(sold_sale) == {}
 
 
-def test_sql_still_takes_one_valid_order_of_a_shopper_alone(sold_sale: Sale):
+def test_sql_takes_only_one_valid_order_per_shopper(sold_sale: Sale):
     first = order_of("bob")
     orders.insert([orders.row(sold_sale.id, "bob", "1-0", 1, "")])
 
     assert list(Order.objects.filter(user_id="bob")) == [first]
 
 
-def test_who_may_not_buy_again_hears_that_the_order_was_cancelled(sold_sale: Sale):
+def test_a_barred_shopper_gets_order_cancelled(sold_sale: Sale):
     cancel("bob", may_buy_again=False)
 
     with_the_same_key, without = buy(sold_sale, "bob")[0], asyncio.run(purchases.buy(sold_sale.id, "bob"))
@@ -151,7 +151,7 @@ def test_who_may_not_buy_again_hears_that_the_order_was_cancelled(sold_sale: Sal
     assert drift(sold_sale) == {}
 
 
-def test_the_barred_hear_it_also_when_the_sale_is_sold_out_paused_or_over(make_sale: MakeSale):
+def test_barred_shoppers_get_order_cancelled_in_every_sale_state(make_sale: MakeSale):
     sale = make_sale(stock=1)
     buy(sale, "bob")
     run_once(consumer_name())
@@ -171,7 +171,7 @@ def test_the_key_of_a_cancelled_order_buys_for_somebody_else(sold_sale: Sale):
     assert asyncio.run(purchases.buy(sold_sale.id, "other", "key of ada")).outcome == "idempotency_key_reused"
 
 
-def test_a_sold_out_sale_sells_the_unit_that_came_back_and_no_more(make_sale: MakeSale):
+def test_a_sold_out_sale_resells_only_the_returned_unit(make_sale: MakeSale):
     sale = make_sale(stock=2)
     buy(sale, "ada", "bob")
     run_once(consumer_name())
@@ -236,7 +236,7 @@ def test_of_two_operators_at_once_one_cancels(sold_sale: Sale):
     assert drift(sold_sale) == {}
 
 
-def test_while_more_are_sold_than_there_are_a_cancelled_unit_is_not_for_sale(sold_sale: Sale):
+def test_an_oversold_sale_does_not_resell_a_cancelled_unit(sold_sale: Sale):
     store.client().flushall()
     Sale.objects.update(total_stock=2)
     restoring.restore(sold_sale)
@@ -251,7 +251,7 @@ def test_while_more_are_sold_than_there_are_a_cancelled_unit_is_not_for_sale(sol
 # Killed half way
 
 
-def test_killed_before_redis_took_it_the_order_writer_sees_to_it(sold_sale: Sale):
+def test_killed_before_redis_took_it_the_order_writer_finishes(sold_sale: Sale):
     decide(order_of("bob"))  # and is killed before it tells Redis
 
     still_bought = buy(sold_sale, "bob")
@@ -308,7 +308,7 @@ def test_publishing_does_not_take_a_cancellation_for_a_loss(sold_sale: Sale):
     assert (due, publishing.publish(sold_sale).remaining_stock) == (7, 10)
 
 
-def test_an_entry_that_comes_twice_does_not_bring_a_cancelled_order_back(open_sale: Sale):
+def test_a_redelivered_entry_does_not_restore_a_cancelled_order(open_sale: Sale):
     buy(open_sale, "bob")
     store.client().xreadgroup(store.WRITERS, "dead writer", {store.key(open_sale.id, "orders"): ">"})
     orders.insert([orders.row(open_sale.id, "bob", newest_entry(open_sale), 9, purchases.digest("key of bob"))])
@@ -381,7 +381,7 @@ def test_an_older_copy_gives_up_what_was_cancelled_since(sold_sale: Sale, to_old
     assert drift(sold_sale) == {}
 
 
-def test_a_cancelled_purchase_does_not_stand_in_for_a_lost_one(sold_sale: Sale, to_older_copy: ToOlderCopy):
+def test_a_cancelled_purchase_does_not_hide_a_lost_one(sold_sale: Sale, to_older_copy: ToOlderCopy):
     put_back = to_older_copy(sold_sale)
     cancel("ada")
     buy(sold_sale, "new")
@@ -398,7 +398,7 @@ def test_a_cancelled_purchase_does_not_stand_in_for_a_lost_one(sold_sale: Sale, 
     assert drift(sold_sale) == {}
 
 
-def test_an_older_copy_with_the_first_of_two_orders_is_not_believed(sold_sale: Sale, to_older_copy: ToOlderCopy):
+def test_an_older_copy_with_a_replaced_order_is_not_believed(sold_sale: Sale, to_older_copy: ToOlderCopy):
     put_back = to_older_copy(sold_sale)
     cancel("ada")
     buy(sold_sale, "ada")
@@ -448,7 +448,7 @@ def test_restoring_takes_out_what_is_cancelled_meanwhile(sold_sale: Sale, monkey
     assert drift(sold_sale) == {}
 
 
-def test_restoring_keeps_a_key_for_who_bought_with_it_after_the_cancelled(sold_sale: Sale, to_older_copy: ToOlderCopy):
+def test_restoring_keeps_a_reused_key_with_its_later_buyer(sold_sale: Sale, to_older_copy: ToOlderCopy):
     put_back = to_older_copy(sold_sale)
     cancel("bob")
     asyncio.run(purchases.buy(sold_sale.id, "new", "key of bob"))
@@ -480,7 +480,7 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_patience")
-def test_a_cancellation_that_redis_has_not_taken_is_drift_until_it_is_repaired(sold_sale: Sale):
+def test_a_cancellation_missing_in_redis_is_drift_until_repaired(sold_sale: Sale):
     order = order_of("bob")
     decide(order)
 
@@ -494,7 +494,7 @@ def test_a_cancellation_that_redis_has_not_taken_is_drift_until_it_is_repaired(s
 
 
 @pytest.mark.usefixtures("no_patience")
-def test_who_may_buy_again_by_a_mistake_in_redis_is_drift(sold_sale: Sale):
+def test_a_missing_bar_in_redis_is_drift(sold_sale: Sale):
     order = cancel("bob", may_buy_again=False)
     store.client().delete(store.key(sold_sale.id, "barred"))
 
@@ -505,7 +505,7 @@ def test_who_may_buy_again_by_a_mistake_in_redis_is_drift(sold_sale: Sale):
     assert buy(sold_sale, "bob") == ["order_cancelled"]
 
 
-def test_what_is_cancelled_during_an_audit_is_no_drift(sold_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_a_cancellation_during_an_audit_is_no_drift(sold_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     check_orders = audits._check_orders
 
     def cancel_first(*args: object) -> None:
@@ -528,9 +528,7 @@ def test_a_repair_does_not_bring_a_cancelled_order_back(sold_sale: Sale):
 # What shoppers see
 
 
-def test_over_http_the_shopper_has_nothing_and_is_told_why(
-    http: httpx.Client, sold_sale: Sale, seen: Callable[[], None]
-):
+def test_over_http_a_cancelled_shopper_learns_the_reason(http: httpx.Client, sold_sale: Sale, seen: Callable[[], None]):
     cancel("bob", may_buy_again=False)
     seen()
 
@@ -564,7 +562,7 @@ def test_the_receipt_says_that_the_order_is_cancelled(client: Client, sold_sale:
     assert "Diese Bestellung ist storniert" in in_german
 
 
-def test_a_proven_shopper_is_led_to_the_valid_order_and_else_to_the_cancelled_one(sold_sale: Sale):
+def test_a_confirmed_shopper_finds_the_valid_order_first(sold_sale: Sale):
     first = cancel("bob")
     of_the_cancelled = receipts.find_by_name(sold_sale, "bob", None)
     buy(sold_sale, "bob")

@@ -123,7 +123,7 @@ def test_sales_that_are_asked_for_later_share_the_grace(transactional_db: None, 
     assert len(graces) == 1
 
 
-def test_long_after_a_start_a_sale_has_a_grace_of_its_own(
+def test_late_after_a_start_each_sale_has_its_own_grace(
     transactional_db: None, graces: set[float], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(closures, "SHARED_SECONDS", 0)
@@ -181,7 +181,7 @@ def test_a_worker_objects_in_sales_that_nobody_asks_for(make_sale: MakeSale):
     assert "neither Redis nor SQL has: 1." in asyncio.run(lose_what_was_answered())
 
 
-def test_a_defect_is_told_and_the_next_comparison_works(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_a_defect_is_reported_and_the_next_comparison_works(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     def fail(*args: object) -> dict[int, str]:
         raise ZeroDivisionError
 

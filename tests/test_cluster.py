@@ -145,9 +145,7 @@ def by_key(source: Node, target: Node, slot: int, target_id: str, source_id: str
         node.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", target_id)
 
 
-async def test_a_command_that_a_server_sends_on_goes_to_the_one_that_was_named(
-    cluster: RedisCluster, settings: Settings
-):
+async def test_a_redirected_command_goes_to_the_named_server(cluster: RedisCluster, settings: Settings):
     settings.REDIS_ADDRESS = parse_redis_address(cluster.url)
     lane, key, slot = Cluster(), "{moving}", key_slot(b"moving")
     source = cluster.master_of(slot)
@@ -203,7 +201,7 @@ def come_back(master: Node) -> None:
 
 
 @pytest.mark.usefixtures("busy")
-def test_a_master_that_takes_no_purchase_closes_its_own_sales_alone(shop: Shop, sales: list[SoldSale]):
+def test_a_full_master_closes_only_its_own_sales(shop: Shop, sales: list[SoldSale]):
     master = sales[0].node
     there = {sale.slug for sale in sales if sale.node is master}
 
@@ -235,7 +233,7 @@ def look_until(is_promoted: Callable[[], bool], shop: Shop) -> Iterator[tuple[di
 
 @pytest.mark.usefixtures("busy")
 @pytest.mark.parametrize("end", [die, hang])
-def test_a_master_that_ends_takes_nothing_with_it_that_its_replica_has(
+def test_a_lost_master_loses_nothing_that_its_replica_has(
     cluster: RedisCluster, shop: Shop, sales: list[SoldSale], end: Callable[[Node], None]
 ):
     master = cluster.master_of(DIRECTORY_SLOT)  # without it nobody knows which sales there are
@@ -275,9 +273,7 @@ def test_a_master_that_ends_takes_nothing_with_it_that_its_replica_has(
 
 
 @pytest.mark.usefixtures("busy")
-def test_what_a_failover_loses_is_found_and_closes_those_sales_alone(
-    cluster: RedisCluster, shop: Shop, sales: list[SoldSale]
-):
+def test_a_failovers_loss_closes_only_the_affected_sales(cluster: RedisCluster, shop: Shop, sales: list[SoldSale]):
     directory = cluster.master_of(DIRECTORY_SLOT)
     master = next(sale.node for sale in sales if sale.node is not directory)
     replica = cluster.replica_of(master)

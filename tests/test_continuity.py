@@ -89,9 +89,7 @@ def test_a_redis_that_lost_data_closes_the_sale(
     assert states.state(sold_sale).word == "closed"
 
 
-def test_an_older_copy_that_misses_no_order_gets_the_configuration_of_sql(
-    sold_sale: Sale, restarted: Callable[[], None]
-):
+def test_a_complete_older_copy_gets_the_configuration_from_sql(sold_sale: Sale, restarted: Callable[[], None]):
     Sale.objects.update(total_stock=4, paused=True)  # published, but not to this copy
     restarted()
 
@@ -103,9 +101,7 @@ def test_an_older_copy_that_misses_no_order_gets_the_configuration_of_sql(
     assert buy(sold_sale, "new") == ["paused"]
 
 
-def test_a_total_below_what_is_sold_keeps_the_sale_open_with_the_total_in_force(
-    sold_sale: Sale, restarted: Callable[[], None]
-):
+def test_a_total_below_the_units_sold_keeps_the_sale_open(sold_sale: Sale, restarted: Callable[[], None]):
     Sale.objects.update(total_stock=2)
     restarted()
 
@@ -114,7 +110,7 @@ def test_a_total_below_what_is_sold_keeps_the_sale_open_with_the_total_in_force(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_over_http_a_sale_that_an_older_copy_does_not_list_is_closed_not_unknown(
+def test_over_http_a_sale_missing_from_older_data_is_closed(
     server: WebServer, open_sale: Sale, restarted: Callable[[], None], seen: Callable[[], None]
 ):
     store.client().hdel(store.DIRECTORY, open_sale.slug)
@@ -128,7 +124,7 @@ def test_over_http_a_sale_that_an_older_copy_does_not_list_is_closed_not_unknown
 
 
 @pytest.mark.django_db(transaction=True)
-def test_over_http_health_alone_opens_the_sale_after_a_restart(
+def test_over_http_a_health_check_opens_a_restarted_sale(
     server: WebServer, open_sale: Sale, restarted: Callable[[], None], seen: Callable[[], None]
 ):
     restarted()
@@ -141,9 +137,7 @@ def test_over_http_health_alone_opens_the_sale_after_a_restart(
     assert (health.status_code, health.json()["redis"]["closed"]) == (200, {})
 
 
-def test_a_purchase_that_a_worker_has_answered_is_missed_before_sql_has_it(
-    open_sale: Sale, restarted: Callable[[], None]
-):
+def test_an_acknowledged_purchase_is_missed_before_sql_has_it(open_sale: Sale, restarted: Callable[[], None]):
     buy(open_sale, "ada")
     restarted()
 
@@ -309,7 +303,7 @@ def older_copy(tmp_path: Path) -> Path:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_over_http_a_plain_restart_goes_on_by_itself_and_an_older_copy_does_not(
+def test_over_http_a_restart_resumes_unless_redis_has_older_data(
     server: WebServer,
     redis_server: RedisServer,
     open_sale: Sale,
@@ -372,7 +366,7 @@ def test_the_embedded_redis_has_the_settings_of_the_guarantee(redis_server: Redi
 
 
 @pytest.mark.usefixtures("weak_redis")
-def test_weak_settings_are_told_in_health_and_in_the_log(
+def test_weak_settings_show_in_health_and_in_the_log(
     server: WebServer, open_sale: Sale, caplog: pytest.LogCaptureFixture
 ):
     from sales.durability import log_verdict
@@ -412,7 +406,7 @@ def test_health_shows_how_far_the_writer_is_behind(server: WebServer, open_sale:
     assert (done["backlog"], done["lagMs"]) == (0, 0)
 
 
-def test_a_writer_that_is_far_behind_is_degraded_and_says_why(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_a_writer_far_behind_is_degraded_with_a_reason(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(health_checks, "LONGEST_LAG_MS", 100)
     buy(open_sale, "ada")
     time.sleep(0.3)
@@ -437,7 +431,7 @@ def test_one_closed_sale_of_two_degrades_and_is_named(
     assert found.json()["redis"]["reason"] == "closed: lost"
 
 
-def test_what_is_lost_again_while_it_is_restored_keeps_it_closed(sold_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_a_loss_during_restoration_keeps_the_sale_closed(sold_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     original = restoring._continue_stream
 
     def lose_one(sale: Sale) -> None:
@@ -455,7 +449,7 @@ def test_what_is_lost_again_while_it_is_restored_keeps_it_closed(sold_sale: Sale
     assert buy(sold_sale, "bob", "new") == ["replayed", "purchased"]
 
 
-def test_a_unit_that_goes_in_the_last_moment_is_not_sold_again(sold_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_a_unit_sold_during_restoration_is_not_sold_again(sold_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     """Somebody else has restored the sale, and it sells."""
 
     def sell_one() -> str:

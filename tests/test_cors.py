@@ -102,7 +102,7 @@ def test_an_answer_that_has_not_changed_says_so_too(shared: httpx.Client, open_s
     assert (to_script.status_code, told(to_script)) == (304, TO_NOBODY)
 
 
-def test_who_asks_too_often_may_read_so(shared: httpx.Client, open_sale: Sale):
+def test_an_allowed_origin_may_read_the_rate_limit_refusal(shared: httpx.Client, open_sale: Sale):
     for _ in range(200):  # one more a second is allowed
         refused = shared.post(BUY, json={"userId": "ada"}, headers={"Origin": PARTNER})
         if refused.status_code == 429:
@@ -112,7 +112,7 @@ def test_who_asks_too_often_may_read_so(shared: httpx.Client, open_sale: Sale):
     assert told(refused) == to(PARTNER)
 
 
-def test_an_event_stream_may_be_read_and_so_may_its_refusal(shared: httpx.Client, open_sale: Sale):
+def test_an_event_stream_and_its_refusal_may_be_read(shared: httpx.Client, open_sale: Sale):
     path, headers = "/api/sale/events", {"Origin": PARTNER}
 
     with ExitStack() as stack:
@@ -146,7 +146,7 @@ def test_a_body_that_does_not_arrive_is_answered_readably(shared_server: WebServ
     assert b"vary: origin" not in given
 
 
-def test_an_answer_that_many_get_keeps_nothing_of_who_got_it_first(shared: httpx.Client, make_sale: MakeSale, seen):
+def test_a_shared_answer_keeps_nothing_of_its_first_asker(shared: httpx.Client, make_sale: MakeSale, seen):
     make_sale(stock=1)
     seen()
     shared.post(BUY, json={"userId": "first"})
@@ -190,7 +190,7 @@ def test_a_stranger_may_read_nothing_and_buy_nothing(shared: httpx.Client, open_
 
 
 @pytest.mark.parametrize("second", [PARTNER, "https://evil.example"])
-def test_who_names_two_origins_is_a_stranger(shared: httpx.Client, open_sale: Sale, second: str):
+def test_a_request_with_two_origins_is_foreign(shared: httpx.Client, open_sale: Sale, second: str):
     headers = [("Origin", PARTNER), ("Origin", second)]
 
     bought = shared.post(BUY, json={"userId": "ada"}, headers=headers)
@@ -208,7 +208,7 @@ def test_who_names_two_origins_is_a_stranger(shared: httpx.Client, open_sale: Sa
         ("/api/sale/user/ada/b", "GET, HEAD"),
     ],
 )
-def test_an_allowed_origin_is_told_what_it_may_send(shared: httpx.Client, path: str, methods: str):
+def test_a_preflight_lists_the_methods_and_headers_allowed(shared: httpx.Client, path: str, methods: str):
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
 
     response = shared.options(path, headers={"Origin": PARTNER, **asked})
@@ -222,7 +222,7 @@ def test_an_allowed_origin_is_told_what_it_may_send(shared: httpx.Client, path: 
     }
 
 
-def test_options_without_a_question_is_a_method_that_is_not_taken(shared: httpx.Client):
+def test_options_without_a_preflight_is_method_not_allowed(shared: httpx.Client):
     response = shared.options(BUY, headers={"Origin": PARTNER})
 
     assert (response.status_code, response.headers["Allow"]) == (405, "POST")
@@ -250,7 +250,7 @@ def test_an_address_that_is_none_says_so_readably(shared: httpx.Client, path: st
     ],
     ids=["read", "sent", "too large", "foreign host", "asked"],
 )
-def test_no_answer_about_what_is_ours_alone_may_be_read(
+def test_allowed_origins_cannot_read_the_shopper_api(
     shared: httpx.Client, path: str, method: str, headers: dict[str, str], body: bytes
 ):
     response = shared.request(method, path, headers={**headers, "Origin": PARTNER}, content=body)
@@ -259,7 +259,7 @@ def test_no_answer_about_what_is_ours_alone_may_be_read(
     assert "Origin" not in response.headers.get("vary", "")
 
 
-def test_who_gives_codes_too_slowly_or_too_often_may_not_read_so_from_elsewhere(limited_server: WebServer):
+def test_other_origins_cannot_read_refusals_of_slow_or_frequent_codes(limited_server: WebServer):
     """Too slowly: see test_a_body_that_does_not_arrive_is_answered_readably."""
     with httpx.Client(base_url=limited_server.url, headers={"Origin": PARTNER}) as client:
         often = [client.post("/api/shopper/code", headers=JSON) for _ in range(21)][-1]
@@ -285,7 +285,7 @@ def test_a_form_of_an_allowed_origin_is_foreign(shared: httpx.Client, open_sale:
     assert store.client().hlen(store.key(open_sale.id, "purchases")) == 0
 
 
-def test_by_default_nobody_is_told_anything(http: httpx.Client, open_sale: Sale):
+def test_by_default_no_origin_may_read_anything(http: httpx.Client, open_sale: Sale):
     read = http.get("/api/sale/status", headers={"Origin": PARTNER})
     bought = http.post(BUY, json={"userId": "ada"}, headers={"Origin": PARTNER})
     asked = http.options(BUY, headers={"Origin": PARTNER, "Access-Control-Request-Method": "POST"})
@@ -353,7 +353,7 @@ WITH_COOKIES = """async (url) => {
 
 
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
-def test_a_browser_lets_an_allowed_origins_script_use_the_api_and_no_other(
+def test_only_an_allowed_origins_script_can_use_the_api(
     chromium: Browser, shared_server: WebServer, partners: list[str], open_sale: Sale
 ):
     found = []

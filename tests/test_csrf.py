@@ -95,7 +95,7 @@ def test_a_form_without_our_token_is_refused(signed_in: Client, address: str):
 
 @pytest.mark.pure
 @pytest.mark.parametrize("address", sorted(WITHOUT_TOKEN))
-def test_what_asks_for_no_token_is_refused_to_other_sites(signed_in: Client, address: str):
+def test_addresses_without_tokens_refuse_other_sites(signed_in: Client, address: str):
     responses = [
         signed_in.post(f"/{address}", {}, content_type="application/json", headers=headers)
         for headers in ({"Origin": EVIL}, {"Origin": "null"}, {"Sec-Fetch-Site": "same-site"})
@@ -108,7 +108,7 @@ def test_what_asks_for_no_token_is_refused_to_other_sites(signed_in: Client, add
 
 @pytest.mark.pure
 @pytest.mark.parametrize("address", sorted(WITHOUT_TOKEN))
-def test_who_does_not_say_where_from_gets_only_to_what_takes_no_cookie(signed_in: Client, address: str):
+def test_requests_of_unknown_origin_reach_only_cookieless_addresses(signed_in: Client, address: str):
     response = signed_in.post(f"/{address}", {}, content_type="application/json")
 
     assert response.status_code == (400 if address in WITHOUT_COOKIE else 403)
@@ -117,7 +117,7 @@ def test_who_does_not_say_where_from_gets_only_to_what_takes_no_cookie(signed_in
 
 
 @pytest.mark.parametrize("pattern", LANE, ids=str)
-def test_what_the_lane_lets_be_sent_is_known_here(server: WebServer, pattern: URLPattern):
+def test_the_lanes_post_addresses_are_all_known_here(server: WebServer, pattern: URLPattern):
     response = httpx.put(f"{server.url}/{example(pattern)}")
 
     assert response.status_code == 405
@@ -160,7 +160,7 @@ def tabs(db: None, static_files: None, settings: Settings) -> tuple[Client, dict
     return client, second
 
 
-def test_the_log_in_of_a_second_tab_leads_to_the_desk(tabs: tuple[Client, dict[str, str]]):
+def test_a_second_tabs_log_in_leads_to_the_desk(tabs: tuple[Client, dict[str, str]]):
     client, second = tabs
 
     answer = client.post("/admin/login/", second)
@@ -169,7 +169,7 @@ def test_the_log_in_of_a_second_tab_leads_to_the_desk(tabs: tuple[Client, dict[s
     assert client.get(answer["Location"]).status_code == 200
 
 
-def test_the_log_out_of_a_second_tab_leads_to_the_log_in(tabs: tuple[Client, dict[str, str]]):
+def test_a_second_tabs_log_out_leads_to_the_log_in(tabs: tuple[Client, dict[str, str]]):
     client, stale = tabs
     client.cookies.pop("sessionid")
 

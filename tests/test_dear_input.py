@@ -214,16 +214,14 @@ PACKETS = {
 
 
 @pytest.mark.parametrize("kind", PACKETS)
-async def test_a_packet_as_large_as_can_be_is_not_read_to_its_end(make_caller: MakeCaller, kind: str):
+async def test_the_largest_packet_is_not_read_to_its_end(make_caller: MakeCaller, kind: str):
     (cost,) = await make_caller("open").costs((PACKETS[kind][:PACKET_BYTES],))
 
     assert cost < MOST_PLAIN_REQUESTS
 
 
 @pytest.mark.pure
-async def test_an_answer_to_a_form_is_rendered_once_for_each_state(
-    make_caller: MakeCaller, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_form_answer_is_rendered_once_per_state(make_caller: MakeCaller, monkeypatch: pytest.MonkeyPatch):
     caller, rendered = make_caller("open"), []
     render = pages.render_to_string
 
@@ -245,7 +243,7 @@ async def test_an_answer_to_a_form_is_rendered_once_for_each_state(
 
 
 @pytest.mark.pure
-async def test_what_was_typed_stands_escaped_in_the_shared_page(make_caller: MakeCaller):
+async def test_the_shared_page_escapes_the_typed_name(make_caller: MakeCaller):
     _, answer = await make_caller("open").ask(post("/", FORM, b"userId=%00%3Cb%3E%22%26"))
 
     assert b'value="\x00&lt;b&gt;&quot;&amp;"' in answer

@@ -123,7 +123,7 @@ def test_no_name_that_a_search_finds_costs_more(local: str, domain: str):
         ("\ufdfa" * 254, "longer than 254"),
     ],
 )
-def test_a_name_that_is_too_long_or_has_too_many_marks_is_refused(name: str, reason: str):
+def test_names_too_long_or_with_too_many_marks_are_refused(name: str, reason: str):
     with pytest.raises(shoppers.InvalidShopper, match=reason):
         shoppers.normalise(name)
 

@@ -180,7 +180,7 @@ def test_a_group_of_render_has_only_what_render_takes_there():
 
 
 @pytest.mark.pure
-def test_what_render_refers_to_is_there():
+def test_render_refers_only_to_existing_services():
     services = {(kind, service["name"]): service for kind, service in render_services().items()}
     databases = {database["name"] for database in read_yaml(TOP / "render.yaml")["databases"]}
     entries = [entry for service in services.values() for entry in service.get("envVars", [])]
@@ -194,7 +194,7 @@ def test_what_render_refers_to_is_there():
 
 
 @pytest.mark.pure
-def test_the_first_comment_of_render_explains_each_value_that_render_asks_for():
+def test_renders_first_comment_explains_each_value_it_asks_for():
     comment, _, _ = (TOP / "render.yaml").read_text().partition("services:")
     asked = {e["key"] for service in render_services().values() for e in service.get("envVars", []) if "sync" in e}
 
@@ -202,12 +202,12 @@ def test_the_first_comment_of_render_explains_each_value_that_render_asks_for():
 
 
 @pytest.mark.pure
-def test_no_host_is_told_to_make_up_secrets_that_cannot():
+def test_the_guide_uses_no_railway_secret_function():
     assert "secret(" not in (TOP / "docs/operations.md").read_text(), "a function of Railway's templates alone"
 
 
 @pytest.mark.pure
-def test_what_the_image_sets_is_explained_or_not_ours():
+def test_the_image_sets_only_explained_or_foreign_variables():
     explained = set(re.findall(r"^#?([A-Z_]+)=", (TOP / ".env.example").read_text(), flags=re.MULTILINE))
     named = {word.split("=")[0] for name, value in read_dockerfile() if name == "ENV" for word in value.split()}
 
@@ -252,7 +252,7 @@ def test_compose_releases_once_before_the_others_start():
 
 
 @pytest.mark.pure
-def test_every_host_waits_longer_than_the_web_server_takes_to_stop():
+def test_every_host_waits_out_the_web_servers_shutdown():
     services = read_yaml(DEPLOY / "compose.yaml")["services"]
     railway = [json.loads(path.read_text())["deploy"] for path in (TOP / "railway.json", RAILWAY_WORKER)]
     seconds = [
@@ -288,7 +288,7 @@ def test_every_service_of_systemd_may_do_little():
 
 @pytest.mark.pure
 @pytest.mark.parametrize("host", NAMED)
-def test_who_may_read_the_metrics_is_who_has_the_token(host: str):
+def test_every_host_names_the_metrics_token(host: str):
     """A platform's router, and the gateway of a container's network, have private addresses."""
     assert "METRICS_TOKEN" in NAMED[host]
 

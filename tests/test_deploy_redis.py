@@ -66,7 +66,7 @@ def size(words: str) -> int:
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_every_redis_keeps_what_it_has_answered_and_refuses_before_its_memory_is_full(host: str, tmp_path: Path):
+def test_every_redis_is_durable_and_bounded_in_memory(host: str, tmp_path: Path):
     """The command itself, with the embedded server, in a place where it may run."""
     words = [word.replace("/data", str(tmp_path)) for word in arguments(host)]
 

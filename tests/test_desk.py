@@ -164,7 +164,7 @@ def test_the_confirmation_shows_old_and_new_and_changes_nothing(
         ("extend", {"until": "2020-01-01T10:00"}, "To end the sale earlier, choose “End now”."),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_words(
+def test_senseless_values_are_refused_with_an_explanation(
     operator: Client, open_sale: Sale, step: str, values: dict[str, str], words: str
 ):
     before = Sale.objects.values().get()
@@ -231,7 +231,7 @@ def test_a_step_from_another_site_is_refused(open_sale: Sale):
         ("end", {}, {"status": "ended"}),
     ],
 )
-def test_a_step_is_in_force_on_every_worker_within_a_second(
+def test_a_step_takes_effect_everywhere_within_a_second(
     operator: Client,
     server: WebServer,
     make_sale: MakeSale,
@@ -276,7 +276,7 @@ def test_without_redis_a_step_says_so_and_takes_effect_later(
     assert history(open_sale) == ["olga: Pause. Paused: selling → paused."]
 
 
-def test_a_total_that_sales_have_overtaken_stays_what_is_in_force(open_sale: Sale):
+def test_a_total_below_sales_reverts_to_the_current_one(open_sale: Sale):
     for user_id in ("ada", "bob"):
         buy(open_sale, user_id)
     Sale.objects.filter(pk=open_sale.pk).update(total_stock=1, paused=True, mirror_due=True)
@@ -289,7 +289,7 @@ def test_a_total_that_sales_have_overtaken_stays_what_is_in_force(open_sale: Sal
     assert publishing.standing(open_sale).is_mirrored(open_sale)
 
 
-def test_what_a_dead_process_left_behind_is_mirrored(open_sale: Sale):
+def test_a_change_by_a_killed_process_is_mirrored(open_sale: Sale):
     olga = User.objects.create_superuser("olga")
     steps.take(open_sale, steps.STEPS["pause"], {}, olga)  # and is killed before it tells Redis
 
@@ -334,7 +334,7 @@ def together(*calls: Callable[[], object]) -> None:
         thread.join()
 
 
-def test_two_operators_who_add_stock_at_once_both_take_effect(open_sale: Sale):
+def test_simultaneous_additions_of_stock_both_take_effect(open_sale: Sale):
     olga = User.objects.create_superuser("olga")
 
     def add_often() -> None:

@@ -74,7 +74,7 @@ def test_a_total_that_could_be_two_numbers_is_refused(operator: Client, typed: s
 @pytest.mark.parametrize(
     ("typed", "total"), [("1000", 1000), ("1 000", 1000), ("1'000", 1000), ("1.000.000", 1_000_000), ("١٠٠", 100)]
 )
-def test_a_total_is_read_as_it_is_meant(operator: Client, typed: str, total: int):
+def test_a_total_is_read_in_every_common_notation(operator: Client, typed: str, total: int):
     assert add(operator, total_stock=typed).total_stock == total
 
 
@@ -94,7 +94,7 @@ def test_an_empty_price_is_none(operator: Client):
     assert add(operator, display_price=" ").display_price is None
 
 
-def test_what_was_saved_is_said_in_words(operator: Client):
+def test_the_message_repeats_the_saved_values_in_words(operator: Client):
     times = {"starts_at": f"01.05.{NEXT_YEAR} 10:00", "ends_at": f"{NEXT_YEAR}-05-02T10:00"}
 
     page = operator.post(f"{LIST}add/", form(total_stock="1 000", display_price="49,90", **times), follow=True)
@@ -162,7 +162,7 @@ def test_iso_and_dotted_times_are_taken(operator: Client, typed: str):
     assert add(operator, ends_at=typed).ends_at.isoformat() == "2126-12-24T10:00:00+00:00"
 
 
-def test_a_day_alone_begins_at_midnight_and_is_said(operator: Client):
+def test_a_date_without_time_means_midnight_and_is_shown(operator: Client):
     page = operator.post(f"{LIST}add/", form(ends_at="24.12.2126"), follow=True).content.decode()
 
     assert "to 24 Dec 2126, 00:00:00 UTC" in page
@@ -206,7 +206,7 @@ def test_an_untouched_time_stays_to_the_microsecond(operator: Client):
 
 
 @pytest.mark.usefixtures("in_berlin")
-def test_what_others_made_of_a_time_in_the_repeated_hour_stays(operator: Client):
+def test_an_untouched_repeated_hour_keeps_another_operators_time(operator: Client):
     sale = add(operator)
     Sale.objects.filter(pk=sale.pk).update(ends_at=change_to_winter_time() + timedelta(seconds=1, microseconds=1))
     fields = shown(operator, sale)
@@ -245,7 +245,7 @@ def test_a_new_time_that_comes_twice_is_asked_for(operator: Client):
 
 @pytest.mark.pure
 @pytest.mark.usefixtures("in_berlin")
-def test_a_copy_over_the_change_to_winter_time_keeps_what_clocks_show(operator: Client):
+def test_a_copy_into_winter_time_keeps_the_clock_time(operator: Client):
     sunday = change_to_winter_time().astimezone(BERLIN)
     week = timedelta(days=7)
     saturday = (sunday - timedelta(days=1)).replace(hour=10)
@@ -262,7 +262,7 @@ def test_a_copy_over_the_change_to_winter_time_keeps_what_clocks_show(operator: 
 
 @pytest.mark.pure
 @pytest.mark.usefixtures("in_berlin")
-def test_a_copy_is_never_in_the_past_by_an_hour_of_summer_time():
+def test_a_copy_across_summer_time_never_starts_in_the_past():
     before = datetime(2027, 3, 27, 10, tzinfo=BERLIN)
     sale = Sale(starts_at=before, ends_at=before + timedelta(hours=1))
 

@@ -77,7 +77,7 @@ def operate(name: str, sale: Sale, crowd: Crowd, added: list[int]) -> None:
     connection.close()
 
 
-def test_nothing_is_oversold_whatever_operators_do_meanwhile(
+def test_operators_changes_during_a_rush_never_oversell(
     server: WebServer, make_sale: MakeSale, seen: Callable[[], None]
 ):
     sale = make_sale(stock=STOCK)

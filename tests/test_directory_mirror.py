@@ -93,7 +93,7 @@ def rebuilt_while(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("change", [publish_another, extend, hide])
-def test_what_is_published_while_it_is_rebuilt_is_listed(
+def test_changes_during_a_rebuild_are_in_the_directory(
     open_sale: Sale, rebuilt_while: Callable[..., None], change: Callable[[], None]
 ):
     open_sale.slug = "was-elsewhere"  # so that there is something to rebuild
@@ -200,7 +200,7 @@ def make_thousand() -> list[Sale]:
     )
 
 
-def test_a_thousand_sales_are_compared_in_one_query_and_one_command(
+def test_a_thousand_sales_take_one_query_and_one_command(
     transactional_db: None, django_assert_num_queries: DjangoAssertNumQueries
 ):
     make_thousand()

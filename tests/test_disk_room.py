@@ -48,7 +48,7 @@ def test_a_disk_with_room_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     disk_room.require(tmp_path)
 
 
-def test_a_first_start_on_an_almost_full_disk_is_one_line(tmp_path: Path):
+def test_starting_on_an_almost_full_disk_prints_one_line(tmp_path: Path):
     small = tmp_path / "small"
     small.mkdir()
     mounted = [*WITH_SMALL_DISK, str(small), "4m"]

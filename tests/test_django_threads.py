@@ -130,7 +130,7 @@ async def test_nobody_waits_where_there_is_no_room():
 
 
 @pytest.mark.pure
-async def test_so_many_wait_for_a_thread_and_the_next_is_told_to_come_again():
+async def test_requests_beyond_the_waiting_room_are_asked_to_retry():
     go_on = threading.Event()
 
     def when_told() -> Iterator[bytes]:
@@ -155,7 +155,7 @@ async def test_so_many_wait_for_a_thread_and_the_next_is_told_to_come_again():
 
 
 @pytest.mark.pure
-async def test_a_full_disk_is_told_and_nothing_of_the_answer_is_sent(
+async def test_a_full_disk_answers_503_without_partial_content(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr(tempfile, "TemporaryFile", partial(Path("/dev/full").open, "w+b", buffering=0))
@@ -181,7 +181,7 @@ async def test_a_page_needs_no_disk(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.pure
-async def test_what_waits_in_memory_is_bounded_for_all_together(monkeypatch: pytest.MonkeyPatch):
+async def test_memory_for_waiting_answers_is_bounded_in_total(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(spools, "MOST_IN_MEMORY_BYTES", 1_200_000)
     application = Application(lambda: iter([LONG[:500_000]]))
     async with served(application) as (_, client, port):
@@ -206,7 +206,7 @@ def test_an_answer_of_endless_length_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.pure
-async def test_a_file_that_is_cut_while_it_is_sent_ends_the_connection(monkeypatch: pytest.MonkeyPatch):
+async def test_a_file_cut_during_sending_ends_the_connection(monkeypatch: pytest.MonkeyPatch):
     opened: list[Any] = []
     make = tempfile.TemporaryFile
 

@@ -28,7 +28,7 @@ def sent(address: str = ADA) -> tuple[str, str]:
     return typed[1], linked[1]
 
 
-def test_the_mail_has_a_code_to_type_and_a_link_to_the_sale(settings: Settings):
+def test_the_mail_holds_a_code_and_a_link(settings: Settings):
     settings.PUBLIC_URL = "https://shop.example.com"
 
     email_codes.send(ADA, "widget")
@@ -43,7 +43,7 @@ def test_the_mail_has_a_code_to_type_and_a_link_to_the_sale(settings: Settings):
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["typed", "linked"])
-def test_each_code_is_good_once_and_the_other_with_it(kind: int):
+def test_either_code_works_once_and_voids_the_other(kind: int):
     email_codes.send(ADA)
     codes = sent()
 
@@ -67,7 +67,7 @@ def test_nothing_proves_an_address_that_no_code_was_sent_to():
     assert not store.client().keys(f"{CODES}*")
 
 
-def test_of_many_who_give_the_code_at_once_one_is_let_in():
+def test_only_one_of_many_simultaneous_redemptions_succeeds():
     email_codes.send(ADA)
     _, linked = sent()
     start = threading.Barrier(8)
@@ -82,7 +82,7 @@ def test_of_many_who_give_the_code_at_once_one_is_let_in():
     assert results.count(True) == 1
 
 
-def test_who_guesses_too_often_is_not_let_in_with_the_right_code_but_the_link_stays_good():
+def test_too_many_guesses_void_the_code_but_not_the_link():
     email_codes.send(ADA)
     typed, linked = sent()
     wrong = f"{(int(typed.replace(' ', '')) + 1) % 10**8:08}"
@@ -102,7 +102,7 @@ def test_the_last_try_that_is_allowed_still_counts():
     assert email_codes.redeem(ADA, typed)
 
 
-def test_asking_again_sends_the_same_codes_for_longer_and_forgets_no_try():
+def test_asking_again_extends_the_same_codes_and_keeps_tries():
     email_codes.send(ADA)
     first = sent()
     [key] = store.client().keys(f"{CODES}*")
@@ -120,7 +120,7 @@ def use_up_the_tries() -> None:
     assert not any(email_codes.redeem(ADA, "x") for _ in range(email_codes.MOST_TRIES))
 
 
-def test_once_the_tries_are_used_up_another_code_is_sent_which_has_as_many():
+def test_used_up_tries_bring_a_new_code_with_all_tries():
     email_codes.send(ADA)
     dead, linked = sent()
     use_up_the_tries()
@@ -133,7 +133,7 @@ def test_once_the_tries_are_used_up_another_code_is_sent_which_has_as_many():
     assert email_codes.redeem(ADA, typed)
 
 
-def test_a_code_whose_tries_are_not_used_up_stays_good_whoever_asks_again():
+def test_a_code_with_tries_left_survives_repeated_requests():
     email_codes.send(ADA)
     use_up_the_tries()
     email_codes.send(ADA)
@@ -147,7 +147,7 @@ def test_a_code_whose_tries_are_not_used_up_stays_good_whoever_asks_again():
     assert email_codes.redeem(ADA, typed)
 
 
-def test_the_links_of_all_mails_stay_good_however_often_tries_are_used_up():
+def test_mailed_links_survive_used_up_tries():
     email_codes.send(ADA)
     _, linked = sent()
     for _ in range(3):
@@ -212,21 +212,21 @@ ADDRESSES_OF_OTHERS = {
 
 @pytest.mark.pure
 @pytest.mark.parametrize("text", NO_ADDRESSES)
-def test_what_is_no_address_gets_no_code(text: object):
+def test_texts_that_are_no_address_get_no_code(text: object):
     with pytest.raises(shoppers.InvalidShopper):
         email_codes.read_address(text)
 
 
 @pytest.mark.pure
 @pytest.mark.parametrize("text", ADDRESSES_OF_OTHERS)
-def test_what_would_be_sent_to_another_address_gets_no_code_and_a_reason(text: str):
+def test_a_text_that_would_mail_another_address_is_refused(text: str):
     with pytest.raises(email_codes.NotAnAddress) as refused:
         email_codes.read_address(text)
 
     assert str(refused.value) == ADDRESSES_OF_OTHERS[text]
 
 
-def test_the_mail_goes_letter_by_letter_to_the_address_that_was_read(settings: Settings, mail_server: MailServer):
+def test_the_mail_goes_to_exactly_the_normalised_address(settings: Settings, mail_server: MailServer):
     spelled = [
         "ADA@exámple。com",
         "ada@straße.de",
@@ -248,7 +248,7 @@ def test_the_mail_goes_letter_by_letter_to_the_address_that_was_read(settings: S
 
 @settings(max_examples=50)
 @given(st.from_regex(r"[^@]{1,6}@[^@]{1,8}\.(com|de)", fullmatch=True) | st.emails())
-def test_whatever_is_read_as_an_address_stays_it_on_its_way(text: str):
+def test_an_accepted_address_is_never_altered_on_its_way(text: str):
     try:
         address = email_codes.read_address(text)
     except shoppers.InvalidShopper:

@@ -25,7 +25,7 @@ def path_without_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 @pytest.mark.parametrize("name", ["valkey-server", "redis-server"])
-def test_where_none_comes_with_the_packages_a_server_on_path_does(path_without_servers: Path, name: str):
+def test_a_server_on_path_replaces_a_missing_package(path_without_servers: Path, name: str):
     server = path_without_servers / name
     server.touch(mode=0o755)
 
@@ -91,7 +91,7 @@ def test_the_link_of_a_redis_that_listens_stays(links: Path, deep: Path):
     assert len(list(links.iterdir())) == 1
 
 
-def test_what_is_no_link_of_ours_stays(links: Path, deep: Path):
+def test_foreign_links_and_folders_are_kept(links: Path, deep: Path):
     (links / "another").symlink_to("/nowhere")
     (links / f"{embedded_redis._prefix()}{'0' * 16}").mkdir()
 

@@ -39,7 +39,7 @@ def text(response: httpx.Response) -> str:
     return re.sub(r"\s+", " ", response.text)
 
 
-def test_the_link_shows_the_name_and_the_sale_and_signs_nobody_in(http: httpx.Client, verified_sale: Sale):
+def test_opening_the_link_shows_name_and_sale_without_confirming(http: httpx.Client, verified_sale: Sale):
     opened = http.get(path(verified_sale), params={"token": vouch(verified_sale, " Ada@Example.com")})
 
     assert opened.status_code == 200
@@ -65,7 +65,7 @@ def cookie_of(response: httpx.Response) -> tuple[tokens.Named, set[str]]:
     return tokens.read(token), set(attributes)
 
 
-def test_the_cookie_is_of_this_sale_and_key_and_ends_with_the_partners_word(http: httpx.Client, verified_sale: Sale):
+def test_the_cookie_is_bound_to_sale_key_and_token_expiry(http: httpx.Client, verified_sale: Sale):
     word = vouch(verified_sale)
     ends_at = tokens.read_for(word, verified_sale.id, 1).expires_at
     asked_at = time.time()
@@ -78,7 +78,7 @@ def test_the_cookie_is_of_this_sale_and_key_and_ends_with_the_partners_word(http
     assert ends_at - time.time() - 1 <= max_age <= ends_at - asked_at + 1
 
 
-def test_a_browser_forgets_after_a_day_whatever_the_partner_says(http: httpx.Client, verified_sale: Sale):
+def test_a_confirmation_lasts_at_most_a_day(http: httpx.Client, verified_sale: Sale):
     asked_at = int(time.time())
     named, _ = cookie_of(press(http, verified_sale, vouch(verified_sale, seconds=10**9)))
 
@@ -98,9 +98,7 @@ def test_the_cookie_is_of_no_use_in_another_sale(
     assert store.client().hlen(store.key(other.id, "purchases")) == 0
 
 
-def test_the_shoppers_own_page_names_the_sale_that_it_counts_for(
-    http: httpx.Client, verified_sale: Sale, make_sale: MakeSale
-):
+def test_the_shopper_page_names_the_sale_it_covers(http: httpx.Client, verified_sale: Sale, make_sale: MakeSale):
     other = make_sale(name="Other", identity="verified")
     press(http, verified_sale, vouch(verified_sale))
 
@@ -122,7 +120,7 @@ def make_a_new_key(sale: Sale) -> None:
 
 
 @pytest.mark.parametrize("end", [make_a_new_key, lambda sale: Sale.objects.filter(pk=sale.pk).update(published=False)])
-def test_the_shoppers_own_page_shows_nobody_once_the_partners_word_counts_for_nothing(
+def test_the_shopper_page_forgets_a_void_confirmation(
     http: httpx.Client, verified_sale: Sale, end: Callable[[Sale], None]
 ):
     press(http, verified_sale, vouch(verified_sale))
@@ -152,7 +150,7 @@ def test_while_sql_is_away_the_shoppers_own_page_shows_nobody(
     assert identities.remembered(request)
 
 
-def test_a_link_takes_the_place_of_nobody_whom_the_browser_is_not(http: httpx.Client, verified_sale: Sale):
+def test_a_link_mentions_no_shopper_with_a_void_confirmation(http: httpx.Client, verified_sale: Sale):
     press(http, verified_sale, vouch(verified_sale, BOB))
     make_a_new_key(verified_sale)
 
@@ -193,7 +191,7 @@ BAD: dict[str, Callable[[Sale], str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_token_that_is_not_good_is_told_with_what_to_do(http: httpx.Client, verified_sale: Sale, kind: str):
+def test_an_invalid_token_is_refused_with_advice(http: httpx.Client, verified_sale: Sale, kind: str):
     token = BAD[kind](verified_sale)
 
     for response in (http.get(path(verified_sale), params={"token": token}), press(http, verified_sale, token)):
@@ -206,7 +204,7 @@ def test_a_token_that_is_not_good_is_told_with_what_to_do(http: httpx.Client, ve
         assert "set-cookie" not in response.headers
 
 
-def test_who_has_confirmed_an_address_is_told_that_another_takes_its_place(http: httpx.Client, verified_sale: Sale):
+def test_the_link_warns_that_it_replaces_another_address(http: httpx.Client, verified_sale: Sale):
     http.cookies.set(identities.COOKIE, tokens.issue(BOB))
 
     page = http.get(path(verified_sale), params={"token": vouch(verified_sale)})
@@ -214,7 +212,7 @@ def test_who_has_confirmed_an_address_is_told_that_another_takes_its_place(http:
     assert f"In this browser it takes the place of {BOB}." in text(page)
 
 
-def test_who_has_confirmed_the_same_address_for_all_sales_keeps_that(http: httpx.Client, verified_sale: Sale):
+def test_a_general_confirmation_of_the_same_address_is_kept(http: httpx.Client, verified_sale: Sale):
     http.cookies.set(identities.COOKIE, tokens.issue(ADA))
 
     page = http.get(path(verified_sale), params={"token": vouch(verified_sale)})
@@ -232,7 +230,7 @@ def test_an_open_sale_asks_for_the_name_itself(http: httpx.Client, open_sale: Sa
     assert "set-cookie" not in response.headers
 
 
-def test_a_sale_that_is_hidden_or_not_there_is_not_entered(http: httpx.Client, verified_sale: Sale):
+def test_a_hidden_or_missing_sale_cannot_be_entered(http: httpx.Client, verified_sale: Sale):
     token = vouch(verified_sale)
     Sale.objects.update(published=False)
 

@@ -170,7 +170,7 @@ def test_the_streams_of_a_sale_end_when_it_is_unpublished(listen: Callable[..., 
     assert stream.hear() is None
 
 
-def test_head_gets_the_head_alone(http: httpx.Client, open_sale: Sale, seen: Callable[[], None]):
+def test_head_gets_only_the_headers(http: httpx.Client, open_sale: Sale, seen: Callable[[], None]):
     seen()
 
     response = http.head("/api/sale/events")
@@ -179,7 +179,7 @@ def test_head_gets_the_head_alone(http: httpx.Client, open_sale: Sale, seen: Cal
     assert http.get("/health/live").status_code == 200
 
 
-def test_what_else_is_sent_on_the_connection_is_not_answered(listen: Callable[..., Stream], open_sale: Sale):
+def test_further_requests_on_the_connection_are_not_answered(listen: Callable[..., Stream], open_sale: Sale):
     stream = listen(more=b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
     stream.hear()
 
@@ -191,7 +191,7 @@ def test_what_else_is_sent_on_the_connection_is_not_answered(listen: Callable[..
     assert b'"pid"' not in received
 
 
-def test_a_worker_takes_so_many_listeners_and_tells_the_next_to_poll(
+def test_a_full_worker_tells_the_next_listener_to_poll(
     listen: Callable[..., Stream], open_sale: Sale, redis_server: RedisServer, static_files: None
 ):
     with running_server(WEB_CONCURRENCY="1", EVENT_LISTENERS="2") as server:
@@ -214,7 +214,7 @@ def test_a_worker_takes_so_many_listeners_and_tells_the_next_to_poll(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_listeners_hear_that_redis_is_gone_and_that_it_is_back(
+def test_listeners_hear_of_a_redis_outage_and_its_end(
     listen: Callable[..., Stream], make_sale: MakeSale, redis_server: RedisServer
 ):
     make_sale()
@@ -268,7 +268,7 @@ async def two_listeners() -> list[tuple[Listener, Any]]:
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_who_joins_after_the_others_were_told_hears_it(make_sale: MakeSale):
+async def test_a_late_listener_hears_the_latest_change(make_sale: MakeSale):
     sale = await asyncio.to_thread(make_sale)
     (first, first_connection), (late, late_connection) = await two_listeners()
 
@@ -284,7 +284,7 @@ async def test_who_joins_after_the_others_were_told_hears_it(make_sale: MakeSale
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_who_cannot_keep_up_hears_the_latest_state_alone(make_sale: MakeSale):
+async def test_a_slow_listener_hears_only_the_latest_state(make_sale: MakeSale):
     sale = await asyncio.to_thread(make_sale)
     (slow, slow_connection), (quick, quick_connection) = await two_listeners()
     slow.take_over(slow_connection, set())
@@ -304,7 +304,7 @@ async def test_who_cannot_keep_up_hears_the_latest_state_alone(make_sale: MakeSa
 
 
 @pytest.mark.parametrize(("pages", "pace_ms"), [(100, 2_000), (4_000, 2_000), (20_000, 10_000), (100_000, 30_000)])
-def test_the_more_pages_poll_the_more_rarely_each_is_told_to(pages: int, pace_ms: int):
+def test_polling_slows_as_more_pages_poll(pages: int, pace_ms: int):
     calendar = Calendar()
     asks_at = [page * 2 / pages for page in range(pages)]  # in the first two seconds, then as told
     heapq.heapify(asks_at)

@@ -105,7 +105,7 @@ def acknowledged_until_killed(
 @pytest.mark.parametrize(
     ("appendfsync", "slow_ms", "loses"), [("everysec", 5000, True), ("always", 20, False)], ids=["everysec", "always"]
 )
-def test_what_a_killed_redis_on_a_slow_disk_has_lost(
+def test_a_killed_redis_loses_purchases_only_with_everysec(
     start: Callable[..., tuple[subprocess.Popen[bytes], redis.Redis]], appendfsync: str, slow_ms: int, loses: bool
 ):
     acknowledged = acknowledged_until_killed(*start(appendfsync, slow_ms), until_behind=loses)

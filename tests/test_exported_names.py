@@ -56,7 +56,7 @@ def test_each_kind_of_name_comes_back(name: str):
 
 
 @given(st.text())
-def test_no_cell_is_a_formula_and_each_is_told_from_others(cell: str):
+def test_harmless_cells_are_no_formulas_and_stay_reversible(cell: str):
     harmless = csv_lines.harmless(cell)
 
     assert not harmless.startswith(("=", "+", "-", "@", "\t", "\r"))

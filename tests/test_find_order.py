@@ -70,7 +70,7 @@ def test_other_spellings_lead_there_too(client: Client, bought: str, code: str):
 
 
 @pytest.mark.parametrize("typed", ["Ada Lovelace <Ada@example.com>", "mailto:ada@example.com"])
-def test_a_name_that_is_pasted_from_a_mail_leads_there_too(client: Client, bought: str, code: str, typed: str):
+def test_a_name_pasted_from_a_mail_works_too(client: Client, bought: str, code: str, typed: str):
     assert find(client, typed, code)["Location"] == bought
 
 
@@ -97,7 +97,7 @@ def test_wrong_name_wrong_code_and_neither_get_the_same_answer(client: Client, o
     assert bought not in text
 
 
-def test_what_was_typed_is_kept(client: Client, bought: str):
+def test_typed_values_stay_in_the_form(client: Client, bought: str):
     page = find(client, "bob@example.com", WRONG).content.decode()
 
     assert 'value="bob@example.com"' in page
@@ -114,7 +114,7 @@ def test_without_a_whole_code_no_name_is_looked_for(client: Client, bought: str,
     assert all(words in page.content.decode() for page in pages)
 
 
-def test_a_code_that_was_told_is_good_after_the_secret_key_changed(
+def test_a_code_still_works_after_the_secret_key_changes(
     client: Client, open_sale: Sale, bought: str, code: str, settings: Settings
 ):
     earlier = settings.SECRET_KEY
@@ -139,13 +139,13 @@ def test_the_code_of_a_cancelled_order_opens_that_one(client: Client, open_sale:
     assert find(client, ADA, order_codes.make(open_sale.id, again))["Location"] == receipts.address(open_sale.id, again)
 
 
-def test_an_order_in_another_sale_is_not_found_in_this_one(client: Client, bought: str, code: str, make_sale: MakeSale):
+def test_an_order_of_another_sale_is_not_found(client: Client, bought: str, code: str, make_sale: MakeSale):
     make_sale(name="Another")
 
     assert find(client, ADA, code, "another").status_code == 404
 
 
-def test_a_name_that_is_none_is_told_why(client: Client, bought: str, code: str):
+def test_an_invalid_name_is_refused_with_the_reason(client: Client, bought: str, code: str):
     page = find(client, "ada\u200b@example.com", code)
 
     assert page.status_code == 400
@@ -202,16 +202,14 @@ def test_the_answer_does_not_tell_whether_there_is_an_order(
     assert mail_server.recipients == [ADA] * 3
 
 
-def test_without_a_mail_server_the_answer_does_not_tell_it_either(client: Client, bought: str, settings: Settings):
+def test_without_a_mail_server_the_answer_reveals_no_order(client: Client, bought: str, settings: Settings):
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
 
     assert [ask_for_mail(client, name).status_code for name in (ADA, "eve@example.com")] == [503, 503]
 
 
-def test_who_asks_before_there_is_an_order_uses_up_none_of_its_mails(
-    client: Client, open_sale: Sale, mailoutbox: list[EmailMessage]
-):
+def test_requests_before_an_order_do_not_use_up_mails(client: Client, open_sale: Sale, mailoutbox: list[EmailMessage]):
     for number in range(6):
         ask_for_mail(client, ADA, REMOTE_ADDR=f"192.0.2.{number}")
     buy(open_sale, ADA)
@@ -248,7 +246,7 @@ def test_no_mail_goes_to_what_is_no_address(client: Client, open_sale: Sale, mai
     assert mailoutbox == []
 
 
-def test_one_address_asks_for_so_many_mails(client: Client, bought: str, settings: Settings):
+def test_mail_requests_of_one_address_are_limited(client: Client, bought: str, settings: Settings):
     settings.ADDRESS_RATE = Rate(100, 1)
 
     answers = [ask_for_mail(client, f"ada-{number}@example.com") for number in range(11)]
@@ -257,7 +255,7 @@ def test_one_address_asks_for_so_many_mails(client: Client, bought: str, setting
     assert "Too many links were asked for" in answers[-1].content.decode()
 
 
-def test_no_link_is_in_the_log_though_the_mail_server_quotes_it(
+def test_the_log_hides_a_link_that_the_mail_server_quotes(
     client: Client, bought: str, code: str, mail_server: MailServer, caplog: pytest.LogCaptureFixture
 ):
     mail_server.on_mail = lambda address: f"550 5.7.0 {bought} of {address} with {code} looks like spam"
@@ -282,14 +280,14 @@ def test_mail_is_offered_only_where_it_can_be_sent(client: Client, open_sale: Sa
 
 
 @pytest.mark.parametrize("slug", ["", "nothing", "x" * 500])
-def test_a_sale_that_is_none_is_told(client: Client, bought: str, slug: str):
+def test_an_unknown_sale_is_refused_with_advice(client: Client, bought: str, slug: str):
     page = find(client, ADA, WRONG, slug)
 
     assert page.status_code == 400
     assert "Choose a sale from the list." in page.content.decode()
 
 
-def test_a_sale_that_is_not_published_is_not_in_the_list(client: Client, open_sale: Sale, bought: str):
+def test_an_unpublished_sale_is_not_in_the_list(client: Client, open_sale: Sale, bought: str):
     Sale.objects.update(published=False)
 
     assert "Limited Edition Widget" not in client.get(PATH).content.decode()
@@ -305,7 +303,7 @@ def test_the_sale_one_came_from_is_chosen(client: Client, make_sale: MakeSale):
         assert f'<option value="{slug}" selected>' in " ".join(page.split())
 
 
-def test_what_was_typed_is_escaped(client: Client, open_sale: Sale):
+def test_typed_values_are_escaped(client: Client, open_sale: Sale):
     page = find(client, '"><script>alert(1)</script>', '"><script>').content.decode()
 
     assert "<script>alert" not in page
@@ -313,7 +311,7 @@ def test_what_was_typed_is_escaped(client: Client, open_sale: Sale):
     assert "&quot;&gt;&lt;script&gt;" in page
 
 
-def test_guessing_one_names_code_is_limited_whatever_the_address(
+def test_guesses_at_one_names_code_are_limited_across_addresses(
     client: Client, open_sale: Sale, bought: str, code: str, rf: RequestFactory
 ):
     for number in range(98):  # not through the form: a slow machine would take longer than the minute
@@ -340,7 +338,7 @@ def test_one_address_cannot_lock_a_buyer_out(
     assert find(client, ADA, code).status_code == 303
 
 
-def test_who_asks_too_often_hears_when_to_ask_again(client: Client, bought: str, settings: Settings):
+def test_too_many_searches_get_a_time_to_retry(client: Client, bought: str, settings: Settings):
     settings.ADDRESS_RATE = Rate(100, 1)
     for _ in range(20):
         find(client, ADA, WRONG)
@@ -370,7 +368,7 @@ def test_reading_the_form_is_not_limited(client: Client, open_sale: Sale):
     assert {client.get(PATH).status_code for _ in range(30)} == {200}
 
 
-def test_nothing_is_found_while_nothing_can_be_counted(client: Client, bought: str, settings: Settings):
+def test_orders_cannot_be_searched_while_counting_is_impossible(client: Client, bought: str, settings: Settings):
     settings.CACHES = {
         "default": {**settings.CACHES["default"], "LOCATION": f"redis://127.0.0.1:{free_port()}/0"},
     }
@@ -397,14 +395,16 @@ DISTRUST = pytest.mark.parametrize(
 
 
 @DISTRUST
-def test_no_order_is_said_only_while_redis_is_trusted(client: Client, open_sale: Sale, loss: Callable[[str], object]):
+def test_no_order_is_reported_only_while_redis_is_trusted(
+    client: Client, open_sale: Sale, loss: Callable[[str], object]
+):
     loss(store.key(open_sale.id, "config"))
 
     assert find(client, ADA, WRONG).status_code == 503
 
 
 @DISTRUST
-def test_a_sale_that_is_closed_does_not_tell_by_mail_who_bought(
+def test_a_closed_sale_reveals_no_buyer_by_mail(
     client: Client, open_sale: Sale, bought: str, mailoutbox: list[EmailMessage], loss: Callable[[str], object]
 ):
     loss(store.key(open_sale.id, "config"))

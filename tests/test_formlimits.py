@@ -45,7 +45,7 @@ def _quick_passwords(settings: Settings, static_files: None) -> None:
 
 
 @pytest.mark.parametrize(("send", "status", "most"), FORMS)
-def test_one_address_sends_a_form_so_often(
+def test_each_form_has_a_limit_per_address(
     client: Client, open_sale: Sale, settings: Settings, send: Send, status: int, most: int
 ):
     settings.ADDRESS_RATE = Rate(100, 1)
@@ -103,7 +103,7 @@ def test_guessing_one_mailboxs_code_is_limited_everywhere(client: Client, db: No
 
 
 @pytest.mark.usefixtures("few_tries")
-def test_what_one_address_is_refused_uses_up_nothing_of_others(client: Client, db: None, settings: Settings):
+def test_refused_requests_use_up_nothing_of_others(client: Client, db: None, settings: Settings):
     """A stranger who goes on and on neither locks an operator out, nor keeps a mailbox from its codes."""
     settings.ADDRESS_RATE = Rate(100, 1)
     for _ in range(25):
@@ -138,7 +138,7 @@ def known(db: None, settings: Settings, few_tries: None) -> Client:
     return client
 
 
-def test_a_stranger_keeps_no_operator_out_of_the_browser_in_which_she_signed_in(known: Client):
+def test_a_stranger_cannot_lock_an_operator_out_of_known_browsers(known: Client):
     assert give_password(Client(), password=PASSWORD) == 429
     assert give_password(known, " OLGA", password=PASSWORD) == 200, "counted as hers, though no account is spelt so"
     assert give_password(known, password=PASSWORD) == 302
@@ -148,7 +148,7 @@ def test_guessing_in_a_known_browser_is_limited_too(known: Client):
     assert [give_password(known) for _ in range(7)] == [200] * 5 + [429] * 2
 
 
-def test_a_browser_is_known_for_one_account_alone(known: Client):
+def test_a_browser_is_known_for_only_one_account(known: Client):
     User.objects.create_superuser("oscar", password=PASSWORD)
     assert [give_password(Client(), "oscar") for _ in range(11)][-1] == 429
 
@@ -162,7 +162,7 @@ def test_a_cookie_that_is_not_ours_makes_no_browser_known(known: Client):
         assert give_password(known, password=PASSWORD) == 429
 
 
-def test_only_who_has_signed_in_is_known(db: None, settings: Settings):
+def test_only_a_signed_in_browser_is_known(db: None, settings: Settings):
     User.objects.create_superuser("olga", password=PASSWORD)
     client = Client()
     give_password(client)
@@ -175,14 +175,14 @@ def test_only_who_has_signed_in_is_known(db: None, settings: Settings):
     assert client.cookies[signin.COOKIE].value == mine, "also not of another account while signed in"
 
 
-def test_the_cookie_goes_to_the_log_in_alone(known: Client):
+def test_the_cookie_goes_only_to_the_log_in(known: Client):
     cookie = known.cookies[signin.COOKIE]
 
     assert (cookie["path"], cookie["httponly"], cookie["samesite"]) == ("/admin/login/", True, "Strict")
     assert "olga" not in cookie.value
 
 
-def test_who_has_given_too_many_codes_is_told_for_how_many_minutes_to_wait(client: Client, settings: Settings):
+def test_too_many_codes_show_the_minutes_to_wait(client: Client, settings: Settings):
     settings.ADDRESS_RATE = Rate(100, 1)
     while give_a_code(client, 1) != 429:
         pass
@@ -209,7 +209,7 @@ def wish(client: Client, email: str) -> int:
     return client.post("/api/shopper/code", {"email": email}, JSON).status_code
 
 
-def test_strangers_do_not_keep_the_owner_of_a_mailbox_from_a_code(client: Client, db: None, settings: Settings):
+def test_strangers_cannot_keep_a_mailbox_owner_from_a_code(client: Client, db: None, settings: Settings):
     settings.ADDRESS_RATE = None
     by_strangers = [ask_for_a_code(client, 1) for _ in range(6)]
     pass_a_quarter_of_an_hour()
@@ -241,7 +241,7 @@ def test_a_code_that_was_given_leaves_its_owner_another_mail(client: Client, db:
     assert (given, [ask_for_a_code(client, 1) for _ in range(2)]) == (200, [202, 429])
 
 
-def test_other_spellings_of_a_mailbox_do_not_take_its_owners_mail(client: Client, db: None, settings: Settings):
+def test_other_spellings_do_not_use_up_the_owners_mail(client: Client, db: None, settings: Settings):
     settings.ADDRESS_RATE = None
     for _ in range(6):
         wish(client, "ada@example.com")
@@ -253,7 +253,7 @@ def test_other_spellings_of_a_mailbox_do_not_take_its_owners_mail(client: Client
     assert (others, owner) == ([202, 429, 429], [202, 429])
 
 
-def test_the_limit_of_an_address_holds_also_while_no_code_is_valid(client: Client, db: None, settings: Settings):
+def test_the_address_limit_holds_while_no_code_is_valid(client: Client, db: None, settings: Settings):
     settings.ADDRESS_RATE = Rate(100, 1)
     for _ in range(11):
         ask_for_a_code(client, 1)
@@ -275,7 +275,7 @@ def test_a_mail_that_did_not_go_out_is_none(client: Client, db: None, settings: 
     assert (unsent, ask_for_a_code(client, 1)) == (503, 202)
 
 
-def test_a_clock_of_redis_that_was_set_back_keeps_nobody_from_a_code(client: Client, db: None, settings: Settings):
+def test_a_redis_clock_set_back_does_not_block_codes(client: Client, db: None, settings: Settings):
     settings.ADDRESS_RATE = None
     for _ in range(6):
         ask_for_a_code(client, 1)

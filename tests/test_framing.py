@@ -81,7 +81,7 @@ def test_no_coding_but_chunked_is_taken(codings: bytes):
         "Content-Length: 5\r\nContent-Length: 5\r\n",
     ],
 )
-def test_a_body_whose_length_can_be_read_in_two_ways_is_refused(server: WebServer, shown_sale: Sale, headers: str):
+def test_a_body_with_ambiguous_length_is_refused(server: WebServer, shown_sale: Sale, headers: str):
     received = answers(server, chunked_purchase("ada", headers) + purchase("bob"))
 
     assert statuses(received) == [b"400"]
@@ -124,7 +124,7 @@ def test_a_target_with_the_host_in_it_is_understood(server: WebServer, shown_sal
     assert statuses(received) == [b"200"]
 
 
-def test_what_follows_a_chunked_body_is_no_header(server: WebServer, shown_sale: Sale):
+def test_trailers_after_a_chunked_body_are_no_headers(server: WebServer, shown_sale: Sale):
     trailers = "Content-Type: text/plain\r\nOrigin: https://elsewhere\r\nIdempotency-Key: one\r\n"
 
     last = chunked_purchase("bob", "Transfer-Encoding: chunked\r\nConnection: close\r\n", trailers)
@@ -141,7 +141,7 @@ def test_a_purchase_in_front_of_nonsense_has_its_answer(server: WebServer, shown
     assert purchases_of(shown_sale) == ["ada"]
 
 
-def test_a_purchase_whose_body_turns_to_nonsense_is_refused_once(server: WebServer, shown_sale: Sale):
+def test_a_purchase_with_a_malformed_body_is_refused_once(server: WebServer, shown_sale: Sale):
     whole = chunked_purchase("ada")
 
     received = answers(server, get() + whole[:-10], b"nonsense\r\n\r\n", purchase("bob"))
@@ -150,7 +150,7 @@ def test_a_purchase_whose_body_turns_to_nonsense_is_refused_once(server: WebServ
     assert purchases_of(shown_sale) == []
 
 
-def test_a_body_that_turns_to_nonsense_after_its_answer_ends_the_connection(server: WebServer):
+def test_a_malformed_body_after_the_answer_ends_the_connection(server: WebServer):
     start = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 
     received = answers(server, start, b"nonsense\r\n\r\n", get())
@@ -194,7 +194,7 @@ def test_a_head_that_is_just_not_too_large_is_read(server: WebServer, parts: int
     assert statuses(received) == [b"200"]
 
 
-def test_a_head_of_which_the_end_is_kept_back_is_refused_all_the_same(server: WebServer):
+def test_an_unfinished_head_over_the_limit_is_refused(server: WebServer):
     many = answers(server, get("a:\r\n" * 101)[:-2])
     large = answers(server, *[get(f"X: {'a' * 20_000}")[start : start + 3_000] for start in range(0, 21_000, 3_000)])
 
@@ -224,7 +224,7 @@ async def everything(reader: asyncio.StreamReader) -> bytes:
 
 @pytest.mark.pure
 @pytest.mark.parametrize("before", [b"", get()])
-async def test_a_head_that_drips_in_is_cut_off_after_its_time(hasty: int, before: bytes):
+async def test_a_slowly_dripping_head_is_cut_off_in_time(hasty: int, before: bytes):
     reader, writer = await asyncio.open_connection("127.0.0.1", hasty)
     writer.write(before)
     reading = asyncio.create_task(everything(reader))
@@ -267,7 +267,7 @@ def test_an_address_of_the_crowd_is_short(server: WebServer, shown_sale: Sale):
     assert long_path.status_code == 414
 
 
-def test_a_large_body_beside_a_head_in_pieces_is_none_of_its_bytes(server: WebServer):
+def test_a_large_body_does_not_count_towards_a_split_head(server: WebServer):
     body = b"x" * 200_000
     head = f"POST /api/sale/purchase HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
 
@@ -288,7 +288,7 @@ def test_framing_without_an_end_is_refused(server: WebServer, rest: bytes):
 
 
 @pytest.mark.parametrize("cut", [b"", b"GET /health/li", purchase("bob")[:-3], chunked_purchase("bob")[:-3]])
-def test_who_has_nothing_more_to_send_still_gets_the_answers(server: WebServer, shown_sale: Sale, cut: bytes):
+def test_a_client_that_stops_sending_gets_its_answers(server: WebServer, shown_sale: Sale, cut: bytes):
     url = httpx.URL(server.url)
     received = b""
 

@@ -98,7 +98,7 @@ def unknown(expression: str, told: dict[str, set[str]]) -> list[str]:
     return wrong
 
 
-def test_every_expression_asks_for_what_is_told(
+def test_every_expression_uses_existing_metrics(
     told: dict[str, set[str]], alerts: list[dict[str, Any]], dashboard: dict[str, Any]
 ):
     asked = [rule["expr"] for rule in alerts] + expressions(dashboard)
@@ -110,7 +110,7 @@ def test_every_expression_asks_for_what_is_told(
     assert outcomes <= set(OF_ATTEMPTS)
 
 
-def test_an_audit_without_drift_is_told(said: Said):
+def test_a_clean_audit_appears_in_the_metrics(said: Said):
     audited = re.search(rf'flashsale_audit_timestamp_seconds{{sale="{said.slug}"}} (\S+)', said.text)
 
     assert f'flashsale_audit_drift_kinds{{sale="{said.slug}"}} 0.0' in said.text
@@ -118,7 +118,9 @@ def test_an_audit_without_drift_is_told(said: Said):
     assert said.audited_after - 1 <= float(audited[1]) <= said.audited_before + 1
 
 
-def test_what_is_told_is_shown(told: dict[str, set[str]], dashboard: dict[str, Any], alerts: list[dict[str, Any]]):
+def test_every_metric_is_shown_or_alerted_on(
+    told: dict[str, set[str]], dashboard: dict[str, Any], alerts: list[dict[str, Any]]
+):
     asked = " ".join(expressions(dashboard) + [rule["expr"] for rule in alerts])
     families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in told} - {"up"}
 
@@ -166,11 +168,11 @@ def promtool(*arguments: str | Path, given: bytes = b"", directory: Path | None 
     assert found.returncode == 0, (found.stdout + found.stderr).decode()
 
 
-def test_prometheus_takes_what_is_told(said: Said):
+def test_prometheus_accepts_the_metrics(said: Said):
     promtool("check", "metrics", given=said.text.encode())
 
 
-def test_each_alert_is_told_when_it_should_and_not_before(project_dir: Path, alerts: list[dict[str, Any]]):
+def test_each_alert_fires_in_time_and_not_before(project_dir: Path, alerts: list[dict[str, Any]]):
     tests = yaml.safe_load((project_dir / "tests/alerts.yml").read_text())["tests"]
     cases = [case for test in tests for case in test["alert_rule_test"]]
     names = {rule["alert"] for rule in alerts}

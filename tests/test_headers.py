@@ -161,7 +161,7 @@ def test_lane_and_django_say_the_same(http: httpx.Client, shown_sale: Sale):
     assert "upgrade-insecure-requests" not in lane.headers["Content-Security-Policy"], "it is served over http"
 
 
-def test_markup_from_scripts_is_off_on_shoppers_pages_alone(http: httpx.Client):
+def test_only_shopper_pages_forbid_markup_from_scripts(http: httpx.Client):
     shoppers, desk = http.get("/orders/find/"), http.get("/admin/login/")
 
     added = {"require-trusted-types-for 'script'", "trusted-types 'none'"}
@@ -177,7 +177,7 @@ def test_markup_from_scripts_is_off_on_shoppers_pages_alone(http: httpx.Client):
         b"POST / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 1\r\n\r\nx",
     ],
 )
-def test_what_is_not_http_is_answered_bound(server: WebServer, request_bytes: bytes):
+def test_malformed_http_gets_the_security_headers(server: WebServer, request_bytes: bytes):
     head, _, body = answers(server, request_bytes).partition(b"\r\n\r\n")
 
     status, *lines = head.decode().split("\r\n")
@@ -189,7 +189,7 @@ def test_what_is_not_http_is_answered_bound(server: WebServer, request_bytes: by
 
 
 @pytest.mark.parametrize("path", ["/crash", "/broken-refusal", "/broken-page", "/broken-application"])
-def test_what_fails_is_answered_bound(broken_server: WebServer, path: str):
+def test_failures_get_the_security_headers(broken_server: WebServer, path: str):
     response = httpx.get(f"{broken_server.url}{path}")
 
     expected = OF_PAGES if path == "/broken-page" else OF_DATA

@@ -88,7 +88,7 @@ def test_a_redis_that_takes_purchases_again_is_ok(server: WebServer, open_sale: 
     assert press(server).json()["code"] == "purchased"
 
 
-def test_the_log_says_that_redis_is_away_though_nobody_asks_for_health(static_files: None, django_db_setup: None):
+def test_the_log_reports_a_missing_redis_without_health_checks(static_files: None, django_db_setup: None):
     with WebServer(
         {"PORT": str(free_port()), "REDIS_URL": f"redis://127.0.0.1:{free_port()}", "WEB_CONCURRENCY": "1"}
     ) as server:
@@ -99,7 +99,7 @@ def test_the_log_says_that_redis_is_away_though_nobody_asks_for_health(static_fi
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_closed_sale_is_not_made_up_for_by_one_that_has_ended(server: WebServer, make_sale: MakeSale):
+def test_an_ended_sale_does_not_offset_a_closed_one(server: WebServer, make_sale: MakeSale):
     make_sale(name="Old", starts_in=-7200, lasts=3600)
     active = make_sale()
     store.client().hset(store.key(active.id, "config"), "closed", "x data is missing")
@@ -112,7 +112,7 @@ def test_a_closed_sale_is_not_made_up_for_by_one_that_has_ended(server: WebServe
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_sale_that_has_ended_and_is_closed_does_not_stop_the_others(server: WebServer, make_sale: MakeSale):
+def test_an_ended_closed_sale_only_degrades_health(server: WebServer, make_sale: MakeSale):
     ended = make_sale(name="Old", starts_in=-7200, lasts=3600)
     make_sale()
     store.client().hset(store.key(ended.id, "config"), "closed", "x data is missing")

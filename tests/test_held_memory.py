@@ -138,7 +138,7 @@ def memory_bytes(server: WebServer) -> int:
 
 
 @pytest.mark.long
-def test_many_bodies_that_do_not_end_take_little_and_hold_up_nobody(
+def test_unfinished_bodies_take_little_memory_and_block_no_purchase(
     one_worker: WebServer, open_sale: Sale, seen: Callable[[], None]
 ):
     seen()

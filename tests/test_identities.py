@@ -129,7 +129,7 @@ def assert_refused(response: httpx.Response, status: int, code: str, challenge: 
 
 
 @pytest.mark.parametrize("credential", REFUSED)
-def test_a_verified_sale_refuses_who_proves_nothing_and_nothing_moves(
+def test_a_verified_sale_refuses_unproven_attempts_without_side_effects(
     http: httpx.Client, sale_of: Callable[..., Sale], credential: str
 ):
     sale = sale_of()
@@ -142,7 +142,7 @@ def test_a_verified_sale_refuses_who_proves_nothing_and_nothing_moves(
 
 
 @pytest.mark.parametrize("credential", sorted(CREDENTIALS.keys() - REFUSED.keys()))
-def test_a_verified_sale_sells_to_whom_the_token_names_alone(
+def test_a_verified_sale_sells_only_to_the_tokens_shopper(
     http: httpx.Client, sale_of: Callable[..., Sale], credential: str
 ):
     sale = sale_of()
@@ -174,7 +174,7 @@ def test_an_open_sale_takes_no_bad_token_for_none(http: httpx.Client, sale_of: C
 
 
 @pytest.mark.parametrize("credential", sorted(CREDENTIALS.keys() - REFUSED_BY_OPEN.keys()))
-def test_an_open_sale_believes_a_name_unless_a_token_says_another(
+def test_an_open_sale_trusts_names_unless_a_token_contradicts(
     http: httpx.Client, sale_of: Callable[..., Sale], credential: str
 ):
     sale = sale_of("open")
@@ -196,9 +196,7 @@ def test_an_open_sale_believes_a_name_unless_a_token_says_another(
 
 
 @pytest.mark.parametrize("credential", ["nothing", "ada's token"])
-def test_a_name_that_is_no_text_is_told_so_and_that_a_token_needs_none(
-    http: httpx.Client, sale_of: Callable[..., Sale], credential: str
-):
+def test_a_name_that_is_no_text_is_refused(http: httpx.Client, sale_of: Callable[..., Sale], credential: str):
     sale = sale_of("open")
     headers = headers_of(http, sale, credential)
 
@@ -216,7 +214,7 @@ def test_an_invited_sale_asks_for_the_same_proof(http: httpx.Client, sale_of: Ca
         assert_refused(buy(http, sale, credential, ADA), *expected)
 
 
-def test_a_sale_that_is_made_verified_asks_for_proof_within_its_snapshots_age(
+def test_a_change_to_verified_takes_effect_with_the_next_snapshot(
     http: httpx.Client, sale_of: Callable[..., Sale], seen: Callable[[], None]
 ):
     sale = sale_of("open")
@@ -228,7 +226,7 @@ def test_a_sale_that_is_made_verified_asks_for_proof_within_its_snapshots_age(
     assert_refused(buy(http, sale, "nothing", BOB), *NOT_PROVEN)
 
 
-def test_a_sale_without_a_word_on_who_may_buy_sells_nothing_and_stops_no_other(
+def test_an_incomplete_identity_rule_stops_only_its_own_sale(
     http: httpx.Client, sale_of: Callable[..., Sale], seen: Callable[[], None]
 ):
     sale, other = sale_of("open"), sale_of("open")
@@ -244,7 +242,7 @@ def test_a_sale_without_a_word_on_who_may_buy_sells_nothing_and_stops_no_other(
     assert buy(http, other, "nothing", ADA).status_code == 200
 
 
-def test_the_key_of_a_purchase_is_the_one_whom_the_token_names(http: httpx.Client, sale_of: Callable[..., Sale]):
+def test_a_purchases_key_belongs_to_the_tokens_shopper(http: httpx.Client, sale_of: Callable[..., Sale]):
     sale = sale_of()
 
     def attempt(token: str) -> httpx.Response:
@@ -258,7 +256,7 @@ def test_the_key_of_a_purchase_is_the_one_whom_the_token_names(http: httpx.Clien
     assert buyers(sale) == {ADA}
 
 
-def test_the_limit_is_of_the_shopper_whom_the_token_names(http: httpx.Client, sale_of: Callable[..., Sale]):
+def test_the_rate_limit_applies_to_the_tokens_shopper(http: httpx.Client, sale_of: Callable[..., Sale]):
     sale = sale_of()
     codes: list[str] = []
     began = time.monotonic()
@@ -274,9 +272,7 @@ def test_the_limit_is_of_the_shopper_whom_the_token_names(http: httpx.Client, sa
 
 
 @pytest.mark.parametrize("credential", CREDENTIALS)
-def test_an_open_sale_tells_anybody_whatever_token_they_have(
-    http: httpx.Client, sale_of: Callable[..., Sale], credential: str
-):
+def test_an_open_sale_answers_lookups_with_any_token(http: httpx.Client, sale_of: Callable[..., Sale], credential: str):
     sale = sale_of("open")
     buy(http, sale, "nothing", ADA)
 
@@ -285,9 +281,7 @@ def test_an_open_sale_tells_anybody_whatever_token_they_have(
 
 
 @pytest.mark.parametrize("identity", ["verified", "invited"])
-def test_other_sales_tell_those_alone_who_ask_about_themselves(
-    http: httpx.Client, sale_of: Callable[..., Sale], identity: str
-):
+def test_protected_sales_answer_only_own_lookups(http: httpx.Client, sale_of: Callable[..., Sale], identity: str):
     sale = sale_of(identity)
     store.client().hset(store.key(sale.id, "purchases"), ADA, "1771063530000-0 9 ")
 
@@ -298,7 +292,7 @@ def test_other_sales_tell_those_alone_who_ask_about_themselves(
 
 
 @pytest.mark.parametrize("credential", sorted(REFUSED.keys() - {FROM_NOWHERE} | {"bob's token"}))
-def test_who_may_not_ask_learns_nothing_and_costs_nothing(
+def test_forbidden_lookups_reveal_nothing_and_read_nothing(
     http: httpx.Client, sale_of: Callable[..., Sale], credential: str
 ):
     sale = sale_of()
@@ -317,16 +311,14 @@ def test_who_may_not_ask_learns_nothing_and_costs_nothing(
     assert before[3] == []
 
 
-def test_a_cookie_that_no_page_sends_may_ask_and_not_buy(http: httpx.Client, sale_of: Callable[..., Sale]):
+def test_a_cookie_of_unknown_origin_may_read_but_not_buy(http: httpx.Client, sale_of: Callable[..., Sale]):
     sale = sale_of()
 
     assert look(http, sale, FROM_NOWHERE, ADA).json() == {"hasPurchased": False, "purchaseTime": None}
     assert_refused(buy(http, sale, FROM_NOWHERE), *FOREIGN)
 
 
-def test_who_asks_about_oneself_costs_the_same_whether_one_bought_or_not(
-    http: httpx.Client, sale_of: Callable[..., Sale]
-):
+def test_own_lookups_cost_the_same_before_and_after_buying(http: httpx.Client, sale_of: Callable[..., Sale]):
     """The control of the test above: what is read is seen."""
     sale = sale_of()
 
@@ -409,7 +401,7 @@ def test_all_spellings_of_a_mailbox_buy_once(http: httpx.Client, sale_of: Callab
     assert buyers(sale) == {"ada@gmail.com"}
 
 
-def test_all_spellings_of_a_mailbox_are_told_that_it_has_bought(http: httpx.Client, sale_of: Callable[..., Sale]):
+def test_all_spellings_of_a_mailbox_see_its_purchase(http: httpx.Client, sale_of: Callable[..., Sale]):
     sale = sale_of("open", one_mailbox=True)
     codes = [buy(http, sale, "nothing", typed).json()["code"] for typed in ONE_PERSON]
 

@@ -73,9 +73,7 @@ def test_the_image_has_all_that_it_needs(image: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("missing", "words"), [("DATABASE_URL", "unable to open database file"), ("REDIS_URL", "Redis cannot be reached")]
 )
-def test_the_release_fails_in_an_image_that_was_not_told_where_its_data_are(
-    image: Path, tmp_path: Path, missing: str, words: str
-):
+def test_the_release_fails_without_its_database_or_redis(image: Path, tmp_path: Path, missing: str, words: str):
     """Nobody may write to /srv/var there, as to /proc here: what `make run` makes for itself does not come about."""
     settings_of_host = {
         "SECRET_KEY": "only-for-tests",

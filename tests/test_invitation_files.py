@@ -61,7 +61,7 @@ def refusal(content: bytes) -> BadFile:
         b'email,name\n"ada@example.com","Ada ""the Countess"" Lovelace" \n"bob@example.com", "Bob, too"\n',
     ],
 )
-def test_whatever_a_spreadsheet_writes_the_shoppers_are_found(content: bytes):
+def test_addresses_are_found_in_every_spreadsheet_format(content: bytes):
     assert names(content) == ["ada@example.com", "bob@example.com"]
 
 
@@ -69,11 +69,11 @@ def test_names_are_in_the_one_spelling_of_shoppers():
     assert names("ＡDA@EXAMPLE.COM\nstraße@example.com\n".encode()) == ["ada@example.com", "strasse@example.com"]
 
 
-def test_who_comes_twice_is_no_mistake():
+def test_repeated_names_are_accepted():
     assert names(b"ada\nADA\n") == ["ada", "ada"]
 
 
-def test_each_bad_line_is_named_with_its_number_and_the_reason():
+def test_each_bad_line_is_reported_with_number_and_reason():
     refused = refusal(b"email,name\nada@example.com,Ada\n,Bob\nc\x07d,Cyd\n" + b"d" * 255 + b",Dan\ne\xff,Eve\n")
 
     assert "4 lines name nobody" in str(refused)
@@ -82,7 +82,7 @@ def test_each_bad_line_is_named_with_its_number_and_the_reason():
     assert all(word in line.reason for word, line in zip(words, refused.lines, strict=True))
 
 
-def test_of_many_bad_lines_the_first_20_are_named_and_all_are_counted():
+def test_only_the_first_20_bad_lines_are_listed():
     refused = refusal(b"ada\n" + b"\x07\n" * 1_000)
 
     assert "1,000 lines name nobody" in str(refused)
@@ -115,7 +115,7 @@ def test_headers_are_known_in_their_usual_spellings(header: str):
     assert names(f"name;{header}\nAda;ada@example.com\n".encode()) == ["ada@example.com"]
 
 
-def test_of_several_columns_the_one_that_says_most_is_taken_and_none_when_two_say_the_same():
+def test_the_most_telling_column_is_used_unless_ambiguous():
     assert names(b"user_id,address,E-Mail\n7,Berne,ada@example.com\n") == ["ada@example.com"]
     assert "Several columns" in str(refusal(b"email,E-Mail\nada@example.com,bob@example.com\n"))
 
@@ -135,13 +135,13 @@ def test_of_several_columns_the_one_that_says_most_is_taken_and_none_when_two_sa
         *("Ada <ada@example>", "mailto:ada@example", "ada@example.com; bob@example.com"),
     ],
 )
-def test_what_has_an_at_sign_and_is_no_address_is_refused_by_its_line(line: str):
+def test_an_invalid_address_is_refused_by_its_line(line: str):
     assert refusal(f"bob@example.com\n{line}\ncyd\n".encode()).lines == [
         BadLine(2, "This is not an e-mail address. Write it like ada@example.com.")
     ]
 
 
-def test_an_address_to_which_no_mail_can_go_is_refused_with_the_reason():
+def test_an_undeliverable_address_is_refused_with_the_reason():
     assert refusal("jürgen@example.com\nada@☃.example\n".encode()).lines == [
         BadLine(1, email_codes.NOT_SENT_TO),
         BadLine(2, email_codes.NO_DOMAIN),
@@ -179,7 +179,7 @@ def test_names_that_are_no_addresses_are_counted_with_examples():
     )
 
 
-def test_lines_that_begin_with_a_hash_are_comments_where_there_is_no_header_and_are_counted():
+def test_hash_lines_without_a_header_are_counted_as_comments():
     plain = b"# VIPs\nada@example.com\n#bob@example.com\n"
 
     assert names(plain) == ["ada@example.com"]
@@ -241,9 +241,7 @@ def test_a_line_may_be_as_long_as_the_longest():
         (b'ada\n"Lovelace, Bob <bob@example.com>\n', b"Cyd <cyd@example.com>\n"),
     ],
 )
-def test_a_quote_that_does_not_end_on_its_line_is_refused_in_any_column_by_the_line_on_which_it_begins(
-    begin: bytes, after: bytes
-):
+def test_an_unclosed_quote_is_refused_by_its_first_line(begin: bytes, after: bytes):
     for rest in (b"", after, after * 500):
         refused = refusal(begin + rest)
 
@@ -262,7 +260,7 @@ def test_a_header_with_an_open_quote_is_refused():
     assert refusal(b'email,"name\nada@example.com,Ada\n').lines[0].number == 1
 
 
-def test_a_comma_in_a_name_does_not_push_the_address_aside():
+def test_a_comma_in_a_name_does_not_shift_the_address():
     assert refusal(b"name,email\nAda,ada@example.com\nLovelace, Bob,bob@example.com\n").lines == [
         BadLine(3, "It has more cells than the header: write a cell with the separator in it in quotation marks.")
     ]

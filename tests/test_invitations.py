@@ -79,7 +79,7 @@ def test_each_change_is_another_version_that_redis_has_to_get(sale: Sale):
     assert len(versions) == 6
 
 
-def test_somebody_is_found_and_removed(sale: Sale):
+def test_an_invitation_is_found_and_removed(sale: Sale):
     invitations.add(sale, ["ada@example.com", "ada+2@example.com", "bob"])
 
     assert invitations.found(sale, "ada@example.com") == ["ada@example.com"]
@@ -88,7 +88,7 @@ def test_somebody_is_found_and_removed(sale: Sale):
     assert listed(sale) == ["ada+2@example.com", "bob"]
 
 
-def test_where_a_mailbox_is_a_person_all_its_spellings_are_found_and_removed(make_sale: MakeSale):
+def test_one_mailbox_finds_and_removes_all_its_spellings(make_sale: MakeSale):
     sale = make_sale(identity="invited", one_mailbox=True)
     spellings = ["a.da+1@gmail.com", "ada@googlemail.com", "a.d.a@gmail.com"]
     invitations.add(sale, [*spellings, "ada@example.com"])
@@ -98,7 +98,7 @@ def test_where_a_mailbox_is_a_person_all_its_spellings_are_found_and_removed(mak
     assert listed(sale) == ["ada@example.com"]
 
 
-def test_the_history_tells_who_did_what_and_how_many_were_and_are_invited(sale: Sale):
+def test_the_history_records_operator_change_and_invited_counts(sale: Sale):
     olga = User.objects.create_superuser("olga")
 
     invitations.add(sale, ["ada", "bob", "cyd"], olga)
@@ -127,7 +127,7 @@ def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("short_pages")
-def test_a_list_that_broke_off_does_not_come_in_force_and_leaves_nothing_for_ever(sale: Sale):
+def test_a_broken_off_list_never_takes_effect_or_lingers(sale: Sale):
     invitations.add(sale, ["ada"])
     with pytest.raises(KeyboardInterrupt):
         invitations.replace(sale, dies_after(3))
@@ -154,7 +154,7 @@ def test_an_addition_that_broke_off_is_mended_by_repeating_it(sale: Sale):
 
 @pytest.mark.usefixtures("short_pages")
 @pytest.mark.parametrize("write", [invitations.add, invitations.replace])
-def test_who_is_overtaken_by_another_list_is_told_and_changes_nothing(sale: Sale, write: Any):
+def test_a_change_overtaken_by_another_list_changes_nothing(sale: Sale, write: Any):
     def slow() -> Iterator[str]:
         yield "ada"
         invitations.replace(Sale.objects.get(), ["bob"])
@@ -168,7 +168,7 @@ def test_who_is_overtaken_by_another_list_is_told_and_changes_nothing(sale: Sale
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_who_add_at_once_both_take_effect(sale: Sale):
+def test_two_simultaneous_additions_both_take_effect(sale: Sale):
     together, found = threading.Barrier(2), []
 
     def add(first: int) -> None:
@@ -223,7 +223,7 @@ def test_the_command_names_bad_lines_and_changes_nothing(sale: Sale, tmp_path: P
     assert listed(sale) == []
 
 
-def test_the_command_says_who_stood_in_the_file_twice(sale: Sale, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_command_counts_repeated_lines_of_the_file(sale: Sale, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     invitations.add(sale, ["bob@example.com"])
     (tmp_path / "list.csv").write_text("ada@example.com\nADA@example.com\nbob@example.com\nbob@example.com\n")
 

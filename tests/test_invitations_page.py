@@ -79,7 +79,7 @@ def test_an_operator_replaces_the_list(sale: Sale):
     assert sale.invitations.count() == 1
 
 
-def test_a_file_with_bad_lines_changes_nothing_and_the_page_names_them(sale: Sale):
+def test_bad_lines_are_shown_and_change_nothing(sale: Sale):
     page = upload(member("operator"), sale, b"cyd@example.com\nd\x07d\n" + b"e" * 300 + b"\n", "replace")
 
     assert "2 lines name nobody, so nothing was changed." in page
@@ -88,7 +88,7 @@ def test_a_file_with_bad_lines_changes_nothing_and_the_page_names_them(sale: Sal
     assert listed(sale) == ["ada@example.com", "bob@example.com"]
 
 
-def test_a_quote_that_does_not_end_puts_nobody_in_the_place_of_the_list(sale: Sale):
+def test_an_unclosed_quote_does_not_replace_the_list(sale: Sale):
     rows = "".join(f"u{number}@example.com,U\n" for number in range(500))
 
     page = upload(member("operator"), sale, f'email,name\nada@example.com,"Ada\n{rows}'.encode(), "replace")
@@ -110,7 +110,7 @@ def test_the_answer_counts_names_that_are_no_addresses(sale: Sale):
     ("content", "words"),
     [(b"", "The file is empty."), ("ada".encode("utf-16"), "CSV UTF-8"), (b"a,b\nc,d\n", "none is called “email”")],
 )
-def test_a_file_that_is_no_list_is_refused_with_what_to_do(sale: Sale, content: bytes, words: str):
+def test_a_file_without_a_list_is_refused_with_advice(sale: Sale, content: bytes, words: str):
     assert words in upload(member("operator"), sale, content)
 
 
@@ -124,7 +124,7 @@ def test_a_form_that_lost_its_file_says_so(sale: Sale):
     assert "Choose the file again: the form does not keep it." in page
 
 
-def test_somebody_is_looked_up_and_taken_off_the_list(sale: Sale):
+def test_an_address_is_looked_up_and_removed(sale: Sale):
     client = member("operator")
 
     found, missing = (
@@ -164,7 +164,7 @@ def test_a_viewer_sees_how_many_are_invited_and_no_more(sale: Sale):
     assert len(listed(sale)) == 2
 
 
-def test_who_is_nobody_here_sees_nothing(sale: Sale):
+def test_users_without_a_role_cannot_open_the_page(sale: Sale):
     nobody = Client()
     nobody.force_login(User.objects.create_user("nobody", is_staff=True))
 
@@ -172,7 +172,7 @@ def test_who_is_nobody_here_sees_nothing(sale: Sale):
     assert Client().get(address(sale)).status_code == 302
 
 
-def test_the_page_is_one_click_from_a_sale_that_has_a_list(sale: Sale, make_sale: MakeSale):
+def test_only_sales_with_a_list_link_to_the_page(sale: Sale, make_sale: MakeSale):
     client = member("viewer")
     others = [make_sale(name="open"), make_sale(name="verified", identity="verified")]
 
@@ -196,7 +196,7 @@ def test_the_page_tells_what_is_in_force(sale: Sale, redis_server: RedisServer):
     assert "Nobody is asked for an invitation" in text(client.get(address(sale)))
 
 
-def test_while_redis_is_away_the_list_is_saved_and_the_page_says_so(sale: Sale, redis_server: RedisServer):
+def test_without_redis_the_list_is_saved_with_a_notice(sale: Sale, redis_server: RedisServer):
     client = member("operator")
     redis_server.stop()
     try:
@@ -242,9 +242,7 @@ def memory_bytes(server: WebServer) -> int:
 
 
 @pytest.mark.long
-def test_a_file_larger_than_any_form_arrives_and_takes_no_memory(
-    signed_in: httpx.Client, one_worker: WebServer, sale: Sale
-):
+def test_a_very_large_file_arrives_without_using_memory(signed_in: httpx.Client, one_worker: WebServer, sale: Sale):
     line = b"c" * 60 + b"@department.of.a.company.with.a.long.name.example.com\n"
     content = b"\n" * 1_000 + line * 260_000  # 30 MB
     before = memory_bytes(one_worker)
@@ -256,7 +254,7 @@ def test_a_file_larger_than_any_form_arrives_and_takes_no_memory(
     assert memory_bytes(one_worker) - before < 20_000_000
 
 
-def test_a_file_that_is_too_large_is_refused_with_what_to_do(signed_in: httpx.Client, sale: Sale):
+def test_a_file_over_the_limit_is_refused_with_advice(signed_in: httpx.Client, sale: Sale):
     answer = send(signed_in, sale, b"\n" * (uploads.BOUNDS[0].largest_bytes + 1))
 
     assert answer.status_code == 413
@@ -273,7 +271,7 @@ def test_a_stranger_cannot_send_more_than_a_form(one_worker: WebServer, sale: Sa
         assert "Sign in in another tab" in answer.text
 
 
-def test_who_has_signed_out_is_a_stranger(signed_in: httpx.Client, sale: Sale):
+def test_a_signed_out_operator_cannot_send_large_files(signed_in: httpx.Client, sale: Sale):
     Session.objects.all().delete()
 
     answer = send(signed_in, sale, b"\n" * 9_000)
@@ -299,7 +297,7 @@ def test_each_address_takes_what_it_needs(signed_in: httpx.Client, path: str, la
     assert (answers[1].status_code, words in answers[1].text) == (413, True)
 
 
-def test_of_many_uploads_at_once_some_are_told_to_wait_and_none_stays(signed_in: httpx.Client, sale: Sale):
+def test_too_many_simultaneous_uploads_wait_and_leave_nothing(signed_in: httpx.Client, sale: Sale):
     largest_bytes = uploads.BOUNDS[0].largest_bytes
     answers: list[httpx.Response] = []
 

@@ -64,7 +64,7 @@ def note(sale: Sale) -> bytes | None:
     return store.client().get(store.key(sale.id, "invited_list"))
 
 
-def test_who_is_on_the_list_buys_and_nobody_else(sale: Sale):
+def test_only_shoppers_on_the_list_buy(sale: Sale):
     assert attempt(sale, "eve", "ada", "eve", "bob", "ad", "ada2") == [
         *("not_invited", "purchased", "not_invited", "purchased", "not_invited", "not_invited")
     ]
@@ -78,7 +78,7 @@ def test_an_open_sale_asks_for_no_list(make_sale: MakeSale):
 @pytest.mark.parametrize(
     "fields", [{"starts_in": 3600}, {"starts_in": -120, "lasts": 60}, {"paused": True}], ids=["early", "late", "paused"]
 )
-def test_who_is_not_invited_hears_it_before_the_sale_opens(make_sale: MakeSale, fields: dict[str, Any]):
+def test_uninvited_shoppers_hear_it_in_every_sale_state(make_sale: MakeSale, fields: dict[str, Any]):
     sale = make_sale(identity="invited", **fields)
     invite(sale, "ada")
 
@@ -88,14 +88,14 @@ def test_who_is_not_invited_hears_it_before_the_sale_opens(make_sale: MakeSale, 
     assert ada in ("not_started", "ended", "paused")
 
 
-def test_who_has_bought_and_is_taken_off_the_list_keeps_it(sale: Sale):
+def test_a_buyer_taken_off_the_list_keeps_the_unit(sale: Sale):
     attempt(sale, "ada")
     invite(sale, "bob")
 
     assert attempt(sale, "ada") == ["already_purchased"]
 
 
-def test_whose_order_was_cancelled_hears_that_first(sale: Sale):
+def test_a_cancelled_order_is_reported_before_a_missing_invitation(sale: Sale):
     store.client().sadd(store.key(sale.id, "barred"), "eve")
     store.client().hset(store.key(sale.id, "config"), "has_barred", 1)
 
@@ -117,7 +117,7 @@ def test_a_mailbox_is_a_person_on_both_sides(make_sale: MakeSale):
     assert invited_mirror.look(sale).members == 2
 
 
-def test_the_list_of_another_notion_of_a_person_is_not_asked(make_sale: MakeSale):
+def test_a_list_for_another_mailbox_rule_is_not_used(make_sale: MakeSale):
     sale = make_sale(identity="invited")
     invite(sale, "ada+2@example.com")
 
@@ -150,7 +150,7 @@ def test_a_list_that_is_not_whole_is_not_asked(sale: Sale, damage: Callable[...,
     assert not store.client().exists(store.key(sale.id, "purchases"))
 
 
-def test_a_running_sale_that_asks_for_invitations_lets_nobody_in_until_it_has_the_list(make_sale: MakeSale):
+def test_a_sale_made_invited_waits_for_its_list(make_sale: MakeSale):
     sale = make_sale()
     invitations.add(sale, ["ada"])
     assert invited_mirror.mirror(sale), "an open sale needs no list"
@@ -164,7 +164,7 @@ def test_a_running_sale_that_asks_for_invitations_lets_nobody_in_until_it_has_th
     assert attempt(sale, "eve", "ada") == ["not_invited", "purchased"]
 
 
-def test_a_list_from_before_the_sale_was_open_for_a_while_is_not_asked(sale: Sale):
+def test_a_list_from_before_an_open_phase_is_not_used(sale: Sale):
     for identity in ("open", "invited"):
         Sale.objects.update(identity=identity)
         publishing.publish(sale)
@@ -184,9 +184,7 @@ def test_a_list_may_come_before_the_first_publication(db: None, make_sale: MakeS
     assert not Sale.objects.get(pk=sale.pk).list_due
 
 
-def test_a_published_sale_has_its_list_only_once_what_was_decided_before_is_answered(
-    make_sale: MakeSale, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_first_list_waits_for_earlier_decisions_to_settle(make_sale: MakeSale, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(invited_mirror, "SETTLES_SECONDS", 0.5)
     sale = make_sale(identity="invited")
     started = time.monotonic()
@@ -200,7 +198,7 @@ def test_a_published_sale_has_its_list_only_once_what_was_decided_before_is_answ
     assert attempt(sale, "ada", "bob") == ["not_invited", "purchased"]
 
 
-def test_the_list_before_stays_in_force_until_the_next_one_is_whole(sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_the_current_list_holds_until_the_next_is_whole(sale: Sale, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(invited_mirror, "AT_ONCE", 1)
     invitations.replace(sale, ["bob", "cyd", "dan"])
     seen = []
@@ -218,9 +216,7 @@ def test_the_list_before_stays_in_force_until_the_next_one_is_whole(sale: Sale, 
     assert attempt(sale, "ada", "cyd") == ["not_invited", "purchased"]
 
 
-def test_killed_before_the_exchange_the_list_before_is_in_force_and_the_next_one_comes(
-    sale: Sale, monkeypatch: pytest.MonkeyPatch
-):
+def test_killed_before_the_exchange_the_old_list_holds_until_retry(sale: Sale, monkeypatch: pytest.MonkeyPatch):
     invitations.replace(sale, ["cyd"])
     run = store.run_script_blocking
 
@@ -249,7 +245,7 @@ def test_killed_before_the_exchange_the_list_before_is_in_force_and_the_next_one
     assert not Sale.objects.get().list_due
 
 
-def test_a_set_that_was_replaced_is_emptied_by_parts_and_nothing_of_it_stays(make_sale: MakeSale):
+def test_a_replaced_list_is_emptied_in_parts_completely(make_sale: MakeSale):
     sale = make_sale(identity="invited")
     invite(sale, *map(str, range(5_000)))
     store.client().copy(store.key(sale.id, "invited"), store.key(sale.id, "invited_before"))
@@ -278,7 +274,7 @@ def test_a_part_that_gets_lost_on_the_way_is_noticed(sale: Sale, monkeypatch: py
     assert Sale.objects.get().list_due
 
 
-def test_what_changes_while_the_list_is_made_comes_too(sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_changes_while_the_list_is_made_are_included(sale: Sale, monkeypatch: pytest.MonkeyPatch):
     invitations.replace(sale, ["cyd"])
     run, changes = store.run_script_blocking, [lambda: invitations.add(Sale.objects.get(), ["dan"])]
 
@@ -295,7 +291,7 @@ def test_what_changes_while_the_list_is_made_comes_too(sale: Sale, monkeypatch: 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_who_mirror_at_once_end_with_the_list_as_it_is(sale: Sale):
+def test_two_simultaneous_mirrors_end_with_the_current_list(sale: Sale):
     together, told = threading.Barrier(2), []
 
     def upload(user_ids: list[str]) -> None:
@@ -318,7 +314,7 @@ def test_two_who_mirror_at_once_end_with_the_list_as_it_is(sale: Sale):
     assert invited_mirror.difference(Sale.objects.get()) == ""
 
 
-def test_an_older_copy_of_redis_sells_nothing_until_it_has_the_list(sale: Sale):
+def test_an_older_copy_of_redis_waits_for_the_list(sale: Sale):
     key = store.key(sale.id, "invited")
     older = {name: store.client().dump(store.key(sale.id, name)) for name in ("invited", "invited_list")}
     invite(sale, "ada", "cyd")  # as many as before
@@ -371,7 +367,7 @@ def test_the_order_writer_mirrors_what_is_due(sale: Sale):
     assert attempt(sale, "ada", "cyd") == ["not_invited", "purchased"]
 
 
-def test_a_list_that_its_server_does_not_take_keeps_no_other_waiting(sale: Sale, make_sale: MakeSale):
+def test_a_list_that_fails_does_not_delay_other_lists(sale: Sale, make_sale: MakeSale):
     for one in (sale, *(make_sale(name=name, identity="invited") for name in ("Second", "Third"))):
         invitations.replace(one, ["cyd"])
     due = list(Sale.objects.filter(list_due=True))
@@ -453,9 +449,7 @@ def buy(http: httpx.Client, sale: Sale, user_id: str) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-def test_the_api_answers_403_to_who_is_not_invited_and_503_without_the_list(
-    http: httpx.Client, sale: Sale, seen: Callable[[], None]
-):
+def test_the_api_answers_403_uninvited_and_503_without_list(http: httpx.Client, sale: Sale, seen: Callable[[], None]):
     seen()
     invited, stranger = buy(http, sale, "ada"), buy(http, sale, "eve")
     store.client().delete(store.key(sale.id, "invited"))
@@ -464,7 +458,7 @@ def test_the_api_answers_403_to_who_is_not_invited_and_503_without_the_list(
     assert [buy(http, sale, user_id) for user_id in ("bob", "eve")] == [(503, "unavailable")] * 2
 
 
-def test_a_list_that_grows_while_the_sale_runs_turns_nobody_away(sale: Sale, settings: Settings):
+def test_a_growing_list_refuses_no_invited_shopper(sale: Sale, settings: Settings):
     settings.USER_RATE = None
     attempt(sale, "ada")
     found: list[str] = []

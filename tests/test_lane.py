@@ -82,7 +82,7 @@ def test_a_body_that_does_not_arrive_is_a_408(server: WebServer):
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_page_that_fails_is_a_500_and_so_is_one_whose_refusal_fails(broken_server: WebServer):
+def test_a_failing_page_or_refusal_is_a_500(broken_server: WebServer):
     page = httpx.get(f"{broken_server.url}/broken-page")
     refusal = httpx.get(f"{broken_server.url}/broken-refusal")
 
@@ -150,7 +150,7 @@ def test_a_header_that_looks_like_another_is_dropped():
 
 
 @pytest.mark.pure
-def test_a_view_that_endpoint_did_not_make_is_refused_at_the_start():
+def test_a_view_not_made_by_endpoint_stops_the_start():
     with pytest.raises(TypeError, match="is made by"):
         Lane([path("x", lambda request: None)], None)  # type: ignore[arg-type,return-value]
 
@@ -188,7 +188,7 @@ def test_sigterm_lets_what_is_in_flight_finish(static_files: None, redis_server:
     assert server.popen.returncode == 0
 
 
-def test_what_is_not_on_the_lane_is_djangos(server: WebServer, db: None):
+def test_other_addresses_are_served_by_django(server: WebServer, db: None):
     response = httpx.get(f"{server.url}/nowhere")
 
     assert response.status_code == 404

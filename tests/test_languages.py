@@ -156,7 +156,7 @@ def test_every_english_sentence_has_a_german_one(gathered: Catalog):
 
 
 @pytest.mark.pure
-def test_no_german_sentence_is_left_of_an_english_one_that_went(project_dir: Path, gathered: Catalog):
+def test_no_german_sentence_outlives_its_english_one(project_dir: Path, gathered: Catalog):
     assert {message.id for message in catalogue(project_dir)} == {message.id for message in gathered}
 
 

@@ -23,7 +23,7 @@ def test_rates(text: str, rate: Rate | None):
 
 
 @pytest.mark.parametrize("text", ["", "10", "10/", "/s", "0/s", "-1/s", "1.5/s", "10/0s", "10/d", "10/10"])
-def test_what_is_no_rate(text: str):
+def test_malformed_rates_are_refused(text: str):
     with pytest.raises(ValueError, match="is not a rate"):
         parse_rate(text)
 
@@ -142,7 +142,7 @@ def test_the_end_of_a_period_is_no_fresh_share(settings: Settings, seconds: floa
     assert refused(requests=100).count(False) == 1 + int(seconds * 100 / 60)
 
 
-def test_who_has_not_asked_for_a_period_has_a_whole_share(settings: Settings):
+def test_a_full_period_without_requests_restores_the_share(settings: Settings):
     settings.ADDRESS_RATE = Rate(3, 60)
     refused(requests=4)
 
@@ -151,7 +151,7 @@ def test_who_has_not_asked_for_a_period_has_a_whole_share(settings: Settings):
     assert refused(requests=4) == [False] * 3 + [True]
 
 
-def test_who_goes_on_asking_gets_no_more_than_the_rate(settings: Settings):
+def test_steady_requests_get_no_more_than_the_rate(settings: Settings):
     settings.ADDRESS_RATE = Rate(10, 10)
 
     granted = 0
@@ -172,7 +172,7 @@ def test_a_flood_of_addresses_does_not_fill_the_memory(settings: Settings, monke
     assert len(ratelimits._shares.whole_ns) + len(ratelimits._shares.whole_ns_before) <= 10
 
 
-def test_who_is_gone_is_forgotten(settings: Settings):
+def test_addresses_that_are_gone_are_forgotten(settings: Settings):
     settings.ADDRESS_RATE = Rate(1, 60)
 
     for number in range(5):

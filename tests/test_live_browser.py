@@ -89,7 +89,7 @@ def test_a_table_beside_each_chart_says_the_same(open_desk: OpenDesk, open_sale:
     expect(page.get_by_role("region", name="Table: Buyers per second").locator("td", has_text="1")).to_have_count(1)
 
 
-def test_milestones_are_told_to_those_who_listen(open_desk: OpenDesk, make_sale: MakeSale, http: httpx.Client):
+def test_milestones_are_announced_to_screen_readers(open_desk: OpenDesk, make_sale: MakeSale, http: httpx.Client):
     sale = make_sale(stock=2)
     page = open_desk(live(sale))
     drawn(page)
@@ -111,9 +111,7 @@ def test_a_writer_that_does_not_run_becomes_a_worry(open_desk: OpenDesk, open_sa
     assert "worries" in (tile.get_attribute("class") or "")
 
 
-def test_a_server_that_is_gone_is_told_and_the_numbers_go_on_when_it_is_back(
-    open_desk: OpenDesk, open_sale: Sale, http: httpx.Client
-):
+def test_an_offline_server_is_shown_until_it_returns(open_desk: OpenDesk, open_sale: Sale, http: httpx.Client):
     page = open_desk(live(open_sale))
     drawn(page)
 
@@ -127,9 +125,7 @@ def test_a_server_that_is_gone_is_told_and_the_numbers_go_on_when_it_is_back(
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
-def test_an_address_that_is_limited_for_a_while_is_told_and_asks_on(
-    open_desk: OpenDesk, open_sale: Sale, http: httpx.Client
-):
+def test_a_limited_address_is_shown_and_keeps_asking(open_desk: OpenDesk, open_sale: Sale, http: httpx.Client):
     page = open_desk(live(open_sale))
     drawn(page)
 
@@ -141,7 +137,7 @@ def test_an_address_that_is_limited_for_a_while_is_told_and_asks_on(
     expect(value(page, "sold")).to_have_text("1")
 
 
-def test_who_was_signed_out_is_told_so(open_desk: OpenDesk, open_sale: Sale):
+def test_a_signed_out_operator_sees_a_notice(open_desk: OpenDesk, open_sale: Sale):
     page = open_desk(live(open_sale))
     drawn(page)
 
@@ -175,9 +171,7 @@ def test_the_wall_screen_has_room_for_a_million(open_desk: OpenDesk, make_sale: 
     assert value(page, "remaining").evaluate("element => element.scrollWidth <= element.clientWidth")
 
 
-def test_without_javascript_the_numbers_are_there_and_can_be_loaded_again(
-    open_desk: OpenDesk, open_sale: Sale, http: httpx.Client
-):
+def test_without_javascript_the_numbers_can_be_reloaded(open_desk: OpenDesk, open_sale: Sale, http: httpx.Client):
     page = open_desk(live(open_sale), java_script_enabled=False)
     expect(value(page, "sold")).to_have_text("0")
 

@@ -77,9 +77,7 @@ def test_small_crowd_finds_every_invariant_kept(project_dir: Path):
 
 
 @pytest.mark.long
-def test_crowd_at_a_foreign_host_says_what_it_could_not_check(
-    project_dir: Path, server: WebServer, make_sale: MakeSale
-):
+def test_crowd_at_a_foreign_host_names_unchecked_points(project_dir: Path, server: WebServer, make_sale: MakeSale):
     make_sale(stock=5)
     crowd = send_crowd(project_dir, "--host", server.url, "--users", "10", "--seconds", "10", "--profile", "tail")
 
@@ -154,7 +152,7 @@ def test_sold_out_with_a_unit_left_is_an_undersell():
 
 
 @pytest.mark.pure
-def test_unit_sold_to_an_attempt_after_sold_out_is_an_undersell():
+def test_unit_sold_after_a_sold_out_answer_is_an_undersell():
     answers = [
         told("sold_out", "ada", began=1, seconds=1),
         told("purchased", "bob", FIRST, began=1.5, seconds=0.1),
@@ -175,7 +173,7 @@ def test_two_orders_of_one_shopper_are_seen():
 
 
 @pytest.mark.pure
-def test_shopper_who_wins_twice_is_seen_though_the_order_is_one():
+def test_two_wins_with_one_order_are_seen():
     answers = [told("purchased", order_id=FIRST), told("purchased", order_id=FIRST)]
 
     assert failed(answers, books(("ada", FIRST))) == {"one unit per shopper"}
@@ -204,7 +202,7 @@ def test_acknowledged_purchase_that_is_no_order_is_lost():
 @pytest.mark.parametrize(
     ("code", "is_told"), [("unknown", False), ("broken", False), ("cut", False), ("sold_out", True)]
 )
-def test_order_that_was_told_to_nobody_is_seen_unless_the_answer_was_lost(code: str, is_told: bool):
+def test_unacknowledged_order_is_seen_unless_the_answer_was_lost(code: str, is_told: bool):
     verdict = checks.none_lost([told(code)], books(("ada", FIRST)))
 
     assert verdict.held is not is_told
@@ -231,7 +229,7 @@ def test_any_5xx_fails(code: str):
 
 
 @pytest.mark.pure
-def test_broken_connection_fails_and_one_that_the_end_cut_does_not():
+def test_broken_connection_fails_unless_the_end_cut_it():
     assert failed([told("broken")], books()) == {"every request answered"}
     assert failed([told("cut")], books()) == set()
 
@@ -252,7 +250,7 @@ def test_answer_outside_the_contract_fails():
         looked_up("has_purchased", began=0, purchase_time="noon"),
     ],
 )
-def test_lookup_that_differs_from_what_was_told_is_seen(lookup: Answer):
+def test_lookup_that_contradicts_its_answer_is_seen(lookup: Answer):
     bought = told("purchased", order_id=FIRST, purchase_time="noon", began=1)
 
     assert failed([bought, lookup], books(("ada", FIRST))) == {"what shoppers look up agrees"}
@@ -267,7 +265,7 @@ def test_lookup_during_the_attempt_may_see_either():
 
 
 @pytest.mark.pure
-def test_what_cannot_be_known_is_not_checked():
+def test_unknowable_points_are_not_checked():
     verdicts = checks.check([told("purchased", order_id=FIRST)], Books(1, 0, STARTS_MS))
 
     unchecked = [verdict.name for verdict in verdicts if verdict.held is None]

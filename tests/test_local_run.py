@@ -213,7 +213,7 @@ def test_start_buy_stop_start_again(project_copy: Path, first_run: Run):
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["valkey-server", "write_orders", "flashsale.gunicorn"])
-def test_what_dies_is_started_again(running: Run, name: str):
+def test_a_killed_process_is_started_again(running: Run, name: str):
     def alive() -> dict[int, psutil.Process]:
         return {process.pid: process for process in running.processes() if name in command_line(process)}
 
@@ -260,7 +260,7 @@ def test_killing_the_runner_leaves_nothing_behind(running: Run):
 
 
 @pytest.mark.long
-def test_what_the_operator_wrote_into_env_is_used(project_copy: Path):
+def test_settings_from_the_env_file_are_used(project_copy: Path):
     gather(project_copy / "elsewhere")
     (project_copy / ".env").write_text("VAR_DIR=elsewhere\nALLOWED_HOSTS=shop.example.com\nUSER_RATE=1/h\n")
     run = Run(project_copy)

@@ -70,7 +70,7 @@ def drive(url: str) -> str:
 
 
 @pytest.mark.parametrize(("debug", "log_format"), [("off", "json"), ("on", "text")])
-def test_a_server_whose_redis_and_sql_fail_shows_no_secret(
+def test_a_server_without_redis_and_sql_shows_no_secret(
     static_files: None, guarded_redis: tuple[Process, int], debug: str, log_format: str
 ):
     redis, port = guarded_redis
@@ -130,7 +130,7 @@ def without_what_was_sent(answers: str) -> str:
         ("MEDIA_STORAGE", f"https://key:{CANARY}@bucket"),
     ],
 )
-def test_a_wrong_setting_is_one_line_that_does_not_show_its_secret(name: str, value: str):
+def test_a_wrong_setting_is_reported_without_its_secret(name: str, value: str):
     told = manage("check", **{name: value})
 
     assert told.startswith(f"flashsale: {name}: ")
@@ -139,7 +139,7 @@ def test_a_wrong_setting_is_one_line_that_does_not_show_its_secret(name: str, va
 
 
 @pytest.mark.parametrize("command", ["write_orders --once", "audit_sale", "publish_sales", "preflight x", "migrate"])
-def test_a_command_whose_redis_and_sql_fail_shows_no_secret(command: str):
+def test_a_command_without_redis_and_sql_shows_no_secret(command: str):
     port = free_port()
     urls = {
         "REDIS_URL": f"redis://:{CANARY}@127.0.0.1:{port}/0",
@@ -160,9 +160,7 @@ def test_a_preflight_without_redis_shows_no_secret(open_sale: Sale):
 
 
 @pytest.mark.pure
-def test_make_run_does_not_show_the_password_of_a_redis_that_is_away(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings
-):
+def test_make_run_hides_the_password_of_an_unreachable_redis(monkeypatch: pytest.MonkeyPatch, settings: Settings):
     def away() -> Any:
         raise store.RedisError(f"Error 111 connecting, {CANARY}-redis")
 

@@ -53,7 +53,7 @@ def caught(error: Exception) -> Exception:
 
 @pytest.mark.pure
 @pytest.mark.parametrize(("message", "args"), [("%s", (NASTY,)), (NASTY, ()), ("%(x)s", ({"x": NASTY},))])
-def test_a_record_is_one_line_whatever_is_in_it(message: str, args: tuple):
+def test_a_record_is_always_one_line(message: str, args: tuple):
     made = record(message, *args)
 
     (line,) = as_text(made)
@@ -63,12 +63,12 @@ def test_a_record_is_one_line_whatever_is_in_it(message: str, args: tuple):
 
 
 @pytest.mark.pure
-def test_what_people_write_stays_as_it_is():
+def test_readable_text_is_logged_unchanged():
     assert as_json(record("Grüße, 東京 😀 “x” \\n %d%%", 3))["message"] == "Grüße, 東京 😀 “x” \\n 3%"
 
 
 @pytest.mark.pure
-def test_a_json_line_says_what_when_and_who():
+def test_a_json_line_names_time_level_and_logger():
     found = as_json(record("x"))
 
     assert found.keys() == {"time", "level", "logger", "process", "message"}
@@ -90,7 +90,7 @@ def test_no_line_of_a_traceback_passes_for_a_record():
 
 
 @pytest.mark.pure
-def test_a_traceback_has_causes_and_groups_and_no_values_of_variables():
+def test_a_traceback_shows_causes_but_no_variable_values():
     hidden = "value-of-a-variable"
     try:
         try:
@@ -107,7 +107,7 @@ def test_a_traceback_has_causes_and_groups_and_no_values_of_variables():
 
 
 @pytest.mark.pure
-def test_errors_that_led_to_each_other_without_end_are_cut_short():
+def test_endless_chains_of_errors_are_cut_short():
     error = ValueError("0")
     for number in range(1, 1000):
         error.__context__, error = error, ValueError(str(number))
@@ -120,7 +120,7 @@ def test_errors_that_led_to_each_other_without_end_are_cut_short():
 
 
 @pytest.mark.pure
-def test_an_error_that_cannot_say_what_it_is_does_no_harm():
+def test_an_error_without_a_readable_message_is_logged():
     class Mute(Exception):
         def __str__(self) -> str:
             raise ZeroDivisionError
@@ -130,7 +130,7 @@ def test_an_error_that_cannot_say_what_it_is_does_no_harm():
 
 
 @pytest.mark.pure
-def test_a_message_whose_arguments_do_not_fit_is_logged_without_them():
+def test_unfitting_arguments_are_left_out_of_a_message():
     assert as_json(record("%d of %d", "ada@example.com"))["message"] == "%d of %d (its arguments do not fit)"
 
 
@@ -140,7 +140,7 @@ def test_a_message_has_an_end():
 
 
 @pytest.mark.pure
-def test_an_e_mail_address_is_the_shoppers_digest_in_quoted_text(capsys: pytest.CaptureFixture):
+def test_quoted_e_mail_addresses_become_the_shoppers_digest(capsys: pytest.CaptureFixture):
     call_command("log_name", " Ada@Example.com ")
     name = capsys.readouterr().out.strip()
 
@@ -171,13 +171,13 @@ def test_a_digest_cannot_be_tried_out_without_the_key(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.pure
-def test_no_log_name_for_what_can_be_no_shopper():
+def test_an_invalid_shopper_has_no_log_name():
     with pytest.raises(CommandError, match="The name is empty"):
         call_command("log_name", " ")
 
 
 @pytest.mark.pure
-def test_what_postgresql_quotes_of_a_row_is_left_out():
+def test_row_values_quoted_by_postgresql_are_left_out():
     told = 'duplicate key value violates unique constraint "x"\nDETAIL:  Key (user_id)=(ada) already exists.'
     error = caught(IntegrityError(told))
 
@@ -199,7 +199,7 @@ def test_django_logs_the_route_in_place_of_the_path():
 
 
 @pytest.mark.pure
-def test_a_record_names_the_request_and_the_trace_in_which_it_is_made():
+def test_a_record_names_its_request_and_trace():
     traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     request = RequestFactory().get("/", headers={"X-Request-Id": "abc-1", "traceparent": traceparent})
     token = tracing.handled.set(request)
@@ -223,7 +223,7 @@ def test_a_secret_is_masked_however_it_is_spelled(settings: Settings, secret: st
         assert redaction.masked(f"<{text}>") == f"<{redaction.MASK}>"
 
 
-def test_what_ends_a_process_or_a_thread_is_one_record():
+def test_an_uncaught_error_is_one_record():
     code = f"""
 import threading
 def fail(): raise ValueError({NASTY!r})

@@ -34,9 +34,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> str:
 
 
 @pytest.mark.parametrize("answer", REFUSALS.values(), ids=REFUSALS)
-def test_what_the_mail_server_refuses_is_in_the_log_with_what_to_do(
-    mail_server: MailServer, caplog: pytest.LogCaptureFixture, answer: str
-):
+def test_a_refused_mail_is_logged_with_advice(mail_server: MailServer, caplog: pytest.LogCaptureFixture, answer: str):
     mail_server.on_recipient = lambda address: answer
 
     email_codes.send(ADA)
@@ -48,9 +46,7 @@ def test_what_the_mail_server_refuses_is_in_the_log_with_what_to_do(
     assert ADA not in line
 
 
-def test_no_code_is_in_the_log_though_the_mail_server_quotes_the_mail(
-    mail_server: MailServer, caplog: pytest.LogCaptureFixture
-):
+def test_the_log_hides_codes_that_the_mail_server_quotes(mail_server: MailServer, caplog: pytest.LogCaptureFixture):
     quoted: list[str] = []
 
     def refuse(address: str) -> str:
@@ -75,9 +71,7 @@ def test_a_mail_server_that_goes_away_is_in_the_log(mail_server: MailServer, cap
     assert "421" in warned(caplog)
 
 
-def test_a_defect_of_ours_is_in_the_log_and_keeps_nobody_else_from_mail(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+def test_a_defect_is_logged_and_blocks_no_other_mail(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     with monkeypatch.context() as broken:
         broken.setattr("django.core.mail.EmailMessage.send", lambda mail: 1 / 0)
         for _ in range(mails.MOST_AT_ONCE + 1):
@@ -91,7 +85,7 @@ def test_a_defect_of_ours_is_in_the_log_and_keeps_nobody_else_from_mail(
     assert {record.levelno for record in caplog.records} == {logging.ERROR}
 
 
-def test_without_a_mail_server_nothing_is_made_and_it_says_so(settings: Settings):
+def test_without_a_mail_server_no_code_is_made(settings: Settings):
     settings.EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
 
     with pytest.raises(mails.NotSent, match="EMAIL_URL is not set"):
@@ -100,9 +94,7 @@ def test_without_a_mail_server_nothing_is_made_and_it_says_so(settings: Settings
     assert not store.client().keys(f"{CODES}*")
 
 
-def test_a_mail_server_that_cannot_be_reached_is_told_each_time_and_nothing_is_made(
-    settings: Settings, mail_server: MailServer
-):
+def test_an_unreachable_mail_server_is_reported_every_time(settings: Settings, mail_server: MailServer):
     settings.EMAIL_PORT = free_port()
 
     for _ in range(mails.MOST_AT_ONCE + 1):
@@ -112,7 +104,7 @@ def test_a_mail_server_that_cannot_be_reached_is_told_each_time_and_nothing_is_m
     assert not store.client().keys(f"{CODES}*")
 
 
-def test_what_fails_before_the_mail_is_handed_over_takes_no_room(monkeypatch: pytest.MonkeyPatch):
+def test_failures_before_the_handover_take_no_room(monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as broken:
         broken.setattr("sales.email_codes._renewed", lambda address: 1 / 0)
         for _ in range(mails.MOST_AT_ONCE + 1):
@@ -123,7 +115,7 @@ def test_what_fails_before_the_mail_is_handed_over_takes_no_room(monkeypatch: py
     assert mails.finish(30)
 
 
-def test_no_more_mails_are_under_way_than_there_is_room_for(mail_server: MailServer):
+def test_mails_beyond_the_room_are_refused(mail_server: MailServer):
     release = threading.Event()
 
     def wait(address: str) -> str:
@@ -184,9 +176,7 @@ ASK: dict[str, Callable[[str, str], httpx.Response]] = {
 }
 
 
-def test_neither_the_answer_nor_its_time_tells_whether_somebody_has_the_mailbox(
-    mail_server: MailServer, web_server: WebServer
-):
+def test_answer_and_time_do_not_reveal_a_mailbox(mail_server: MailServer, web_server: WebServer):
     """The mail server says nothing of the mailboxes before all who asked are answered. Then it refuses some."""
     is_answered, asked = threading.Event(), threading.Semaphore(0)
     said_early: list[str] = []
@@ -214,7 +204,7 @@ def test_neither_the_answer_nor_its_time_tells_whether_somebody_has_the_mailbox(
         assert len({answer.text.replace(name, "…") for name, answer in given.items()}) == 1
 
 
-def test_a_worker_that_stops_lets_the_mails_go_out_that_are_under_way(mail_server: MailServer, web_server: WebServer):
+def test_a_stopping_worker_sends_its_pending_mails(mail_server: MailServer, web_server: WebServer):
     entered = threading.Event()
 
     def on_recipient(address: str) -> str:

@@ -119,7 +119,7 @@ def test_a_crowd_in_one_sale_does_not_hold_up_another(make_sale: MakeSale):
     assert batches_before(busy, quiet, purchases._sale_of) == 0
 
 
-def test_control_without_turns_the_other_sale_waits_for_the_whole_crowd(make_sale: MakeSale):
+def test_control_without_turns_the_other_sale_waits(make_sale: MakeSale):
     busy, quiet = make_sale(name="Busy"), make_sale(name="Quiet")
 
     assert batches_before(busy, quiet) == CROWD // purchases.LARGEST_BATCH

@@ -64,7 +64,7 @@ def clients_of_both(server: WebServer, stack: ExitStack) -> dict[int, httpx.Clie
     return found
 
 
-def test_numbers_add_up_over_workers_and_survive_one_that_is_killed(own_server: WebServer, open_sale: Sale):
+def test_counts_add_up_across_workers_and_survive_a_kill(own_server: WebServer, open_sale: Sale):
     slug = open_sale.slug
     with ExitStack() as stack:
         clients = clients_of_both(own_server, stack)
@@ -111,7 +111,7 @@ def test_the_killed_worker_is_in_no_gauge(own_server: WebServer, open_sale: Sale
     assert 10e6 < (gone.value("flashsale_resident_memory_bytes") or 0) < 1e9
 
 
-def test_redis_and_the_writer_are_told_of(server: WebServer, make_sale: MakeSale, seen: Callable[[], None]):
+def test_redis_and_the_writer_are_measured(server: WebServer, make_sale: MakeSale, seen: Callable[[], None]):
     sale = make_sale(stock=5)
     seen()
     httpx.post(f"{server.url}{BUY}", json={"userId": "ada"})
@@ -136,9 +136,7 @@ def test_redis_and_the_writer_are_told_of(server: WebServer, make_sale: MakeSale
     assert (scrape.value("flashsale_latency_seconds", dependency="redis") or 0) > 0
 
 
-def test_weak_settings_and_a_stock_that_was_changed_by_hand_show(
-    server: WebServer, open_sale: Sale, seen: Callable[[], None]
-):
+def test_weak_settings_and_a_changed_stock_show(server: WebServer, open_sale: Sale, seen: Callable[[], None]):
     seen()
     before = until(server, lambda scrape: scrape.value("flashsale_redis_durable") == 4)
     client = store.client()
@@ -155,7 +153,7 @@ def test_weak_settings_and_a_stock_that_was_changed_by_hand_show(
     assert scrape.value("flashsale_drift_units", sale=open_sale.slug) == 2
 
 
-def test_a_paused_a_closed_and_a_coming_sale_are_not_active(
+def test_paused_closed_and_coming_sales_are_not_active(
     server: WebServer, make_sale: MakeSale, seen: Callable[[], None]
 ):
     paused, closed, lost = (make_sale(slug=slug) for slug in ("paused", "closed", "lost"))
@@ -211,7 +209,7 @@ def test_a_sale_that_is_archived_has_sold_what_it_sold(
     assert [scrape.value(f"flashsale_{name}", sale=sale.slug) for name in names] == [4, 1, 5, 0, 0, 0]
 
 
-def test_nothing_that_was_asked_for_is_told(server: WebServer, open_sale: Sale):
+def test_request_contents_never_appear_in_the_metrics(server: WebServer, open_sale: Sale):
     with httpx.Client(base_url=server.url) as http:
         http.post(BUY, json={"userId": "secret-ada"})
         for path in ("/api/sale/user/secret-bob", "/receipts/secret-token/", "/secret-page", "/static/secret.css"):
@@ -244,7 +242,7 @@ def hasty_server(redis_server: RedisServer, static_files: None, transactional_db
 
 
 @pytest.mark.long
-def test_while_redis_is_away_what_is_known_is_told(hasty_server: WebServer, redis_server: RedisServer, open_sale: Sale):
+def test_without_redis_the_known_numbers_remain(hasty_server: WebServer, redis_server: RedisServer, open_sale: Sale):
     with ExitStack() as stack:
         for pid, client in clients_of_both(hasty_server, stack).items():
             client.post(BUY, json={"userId": str(pid)})
@@ -310,7 +308,7 @@ def test_without_a_token_private_networks_may_read(proxied_server: WebServer, fo
     assert status == 200 or "METRICS_NETWORKS" in response.json()["message"]
 
 
-def test_who_comes_through_a_proxy_that_is_not_named_may_be_anybody(server: WebServer):
+def test_requests_through_an_unnamed_proxy_are_refused(server: WebServer):
     response = httpx.get(f"{server.url}/metrics", headers={"X-Forwarded-For": "10.1.2.3"})
 
     assert response.status_code == 403
@@ -350,5 +348,5 @@ def test_head_and_other_methods(server: WebServer):
     assert httpx.post(f"{server.url}/metrics").status_code == 405
 
 
-def test_inside_it_may_be_read_over_http_where_only_https_is_served(https_server: WebServer):
+def test_inside_readers_may_use_http_despite_https(https_server: WebServer):
     assert httpx.get(f"{https_server.url}/metrics").status_code == 200

@@ -50,7 +50,7 @@ def owners(directory: Path) -> set[str]:
 
 
 @pytest.mark.pure
-def test_the_dead_are_put_into_one_file_and_stay_in_the_sum(tmp_path: Path):
+def test_files_of_dead_processes_merge_and_still_count(tmp_path: Path):
     alive = os.getpid()
     for process in (alive, NOBODY, NOBODY + 1):
         count(tmp_path, process, 3)
@@ -66,7 +66,7 @@ def test_the_dead_are_put_into_one_file_and_stay_in_the_sum(tmp_path: Path):
 
 
 @pytest.mark.pure
-def test_who_reads_at_once_counts_nothing_twice_and_misses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_simultaneous_readers_count_everything_exactly_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(metrics_files, "LOCKED_WITHIN_SECONDS", 60)
     found = []
     for turn in range(10):
@@ -79,7 +79,7 @@ def test_who_reads_at_once_counts_nothing_twice_and_misses_nothing(tmp_path: Pat
 
 
 @pytest.mark.pure
-def test_a_reader_that_is_stopped_does_not_keep_the_others_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_stopped_reader_does_not_block_others_forever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(metrics_files, "LOCKED_WITHIN_SECONDS", 0.1)
     count(tmp_path, os.getpid(), 3)
     with (tmp_path / "lock").open("w") as lock:
@@ -129,7 +129,7 @@ def test_workers_that_end_leave_all_their_numbers_and_no_files(own_server: WebSe
 
 
 @pytest.mark.pure
-def test_sums_are_the_same_in_whatever_order_they_are_added():
+def test_sums_do_not_depend_on_the_order_of_addition():
     told = []
     for seconds in (0.1, 0.2, 0.3):
         labels = f"of {seconds}", "2xx"
@@ -161,7 +161,7 @@ def assert_what_may_come_is_told(own_server: WebServer, open_sale: Sale) -> None
 
 
 @pytest.mark.long
-def test_who_gathers_the_static_files_is_no_worker(redis_server: RedisServer, transactional_db: None, tmp_path: Path):
+def test_gathering_static_files_creates_no_worker(redis_server: RedisServer, transactional_db: None, tmp_path: Path):
     redis_url = f"unix://{embedded_redis.socket_path(settings.VAR_DIR)}"
     with WebServer({"PORT": str(free_port()), "VAR_DIR": str(tmp_path), "REDIS_URL": redis_url}, PATIENT) as server:
         found = workers(server)
@@ -170,7 +170,7 @@ def test_who_gathers_the_static_files_is_no_worker(redis_server: RedisServer, tr
     assert owners(tmp_path / "metrics" / server.url.rpartition(":")[2]) - {"dead"} <= set(map(str, found))
 
 
-def test_a_place_that_cannot_be_written_to_is_one_clear_line(tmp_path: Path, static_files: None, db: None):
+def test_an_unwritable_place_is_one_clear_line(tmp_path: Path, static_files: None, db: None):
     """A place that nobody can make: root may write everywhere else."""
     (tmp_path / "file").touch()
     server = WebServer({"PORT": str(free_port()), "METRICS_DIR": str(tmp_path / "file")})

@@ -364,7 +364,7 @@ def configured_redis(redis_server: RedisServer) -> Iterator[RedisServer]:
 
 
 @pytest.mark.parametrize("examples", ["few", pytest.param("many", marks=pytest.mark.long)])
-def test_whatever_happens_redis_and_sql_follow_the_rules(
+def test_redis_and_sql_follow_the_rules_in_any_sequence(
     db: None, configured_redis: RedisServer, settings: Settings, monkeypatch: pytest.MonkeyPatch, examples: str
 ):
     settings.USER_RATE = None

@@ -69,7 +69,7 @@ def test_slashes_are_refused_with_an_example(typed: str):
         "2" * 100_000,
     ],
 )
-def test_what_is_no_moment_is_refused_with_an_example(typed: str):
+def test_unreadable_moments_are_refused_with_an_example(typed: str):
     assert "like 2027-12-24 10:00 or 24.12.2027 10:00" in refusal(typed)
 
 
@@ -80,7 +80,7 @@ def test_a_day_or_time_that_does_not_exist_is_refused(typed: str):
     assert "no such day or time" in refusal(typed)
 
 
-def test_a_time_that_comes_twice_is_asked_for_with_examples_that_work():
+def test_an_ambiguous_time_is_refused_with_working_examples():
     words = refusal("2027-10-31T02:30")
 
     assert words == (
@@ -102,7 +102,7 @@ def test_a_time_that_clocks_skip_is_refused_with_the_next():
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "Australia/Lord_Howe", "America/St_Johns", "Asia/Kolkata", "UTC"])
 @pytest.mark.parametrize("day", ["2027-10-31", "2027-03-28", "2027-11-07", "2027-04-04", "2027-07-01"])
-def test_what_is_written_is_read_as_the_same_moment(zone: str, day: str):
+def test_a_written_moment_reads_back_the_same(zone: str, day: str):
     moment = datetime.fromisoformat(f"{day}T00:00:00+00:00") - timedelta(hours=14)
     for minutes in range(0, 40 * 60, 15):
         then = moment + timedelta(minutes=minutes, milliseconds=minutes % 2000)
@@ -119,5 +119,5 @@ def test_what_is_written_is_read_as_the_same_moment(zone: str, day: str):
         (datetime(2027, 10, 31, 1, 30, tzinfo=UTC), "2027-10-31T02:30+01:00"),
     ],
 )
-def test_a_moment_is_written_as_short_as_it_is_exact(moment: datetime, text: str):
+def test_a_moment_is_written_briefly_and_exactly(moment: datetime, text: str):
     assert moments.written(moment, BERLIN) == text

@@ -92,14 +92,14 @@ def over_http(proxy: Nginx, method: str, path: str, **options: Any) -> httpx.Res
     return httpx.request(method, f"http://127.0.0.1:{proxy.http_port}{path}", headers={"Host": NAME}, **options)
 
 
-def test_what_is_read_over_http_is_sent_to_https(proxy: Nginx):
+def test_reads_over_http_are_redirected_to_https(proxy: Nginx):
     page, status = over_http(proxy, "GET", "/sales/?x=1"), over_http(proxy, "HEAD", "/api/sale/status")
 
     assert (page.status_code, page.headers["location"]) == (301, f"https://{NAME}/sales/?x=1")
     assert (status.status_code, status.headers["location"]) == (301, f"https://{NAME}/api/sale/status")
 
 
-def test_what_is_sent_over_http_is_refused_as_by_the_app(proxy: Nginx, web: WebServer):
+def test_writes_over_http_get_the_apps_refusal(proxy: Nginx, web: WebServer):
     refused = over_http(proxy, "POST", "/api/sale/purchase", json={"userId": "ada"})
     large = over_http(proxy, "POST", "/api/shopper/code", content=b"x" * 9000)
     form = over_http(proxy, "POST", "/", data={"userId": "ada"})
@@ -125,7 +125,7 @@ def of_security(response: httpx.Response) -> dict[str, list[str]]:
     return {name: response.headers.get_list(name) for name in names if name in response.headers}
 
 
-def test_what_a_client_says_of_its_address_does_not_reach_the_app(proxy: Nginx, open_sale: Sale):
+def test_a_clients_claimed_address_never_reaches_the_app(proxy: Nginx, open_sale: Sale):
     """The app allows 20 requests of an address: who writes another address in each has still one share."""
     with proxy.client(local_address=next(ADDRESSES)) as client, proxy.client(local_address=next(ADDRESSES)) as other:
         statuses = Counter(
@@ -165,7 +165,7 @@ def test_headers_that_are_too_large_are_refused(shop: httpx.Client, proxy: Nginx
     ],
     ids=["length and chunks", "two lengths", "unknown framing", "two hosts", "space in a name"],
 )
-def test_what_could_be_read_in_two_ways_is_refused(proxy: Nginx, head: bytes):
+def test_ambiguous_requests_are_refused(proxy: Nginx, head: bytes):
     with encrypted(proxy) as connection:
         connection.sendall(head % NAME.encode())
         answer = connection.recv(65536)
@@ -173,7 +173,7 @@ def test_what_could_be_read_in_two_ways_is_refused(proxy: Nginx, head: bytes):
     assert status_of(answer) in (400, 501)
 
 
-def test_a_body_over_its_size_is_refused_in_the_words_of_the_place(shop: httpx.Client, db: None):
+def test_a_body_over_the_limit_gets_the_matching_refusal(shop: httpx.Client, db: None):
     api = shop.post("/api/sale/purchase", content=b"x" * 8193)
     page = shop.post("/orders/find/", content=b"x" * 8193)
     desk = [shop.post("/admin/login/", content=b"x" * size) for size in (8_000, 9_000, 65_537)]
@@ -223,9 +223,7 @@ def test_a_client_that_wants_the_time_of_now_gets_it(shop: httpx.Client, open_sa
     assert {answer.headers["cache-control"] for answer in answers} == {"no-store"}
 
 
-def test_each_language_and_encoding_has_its_own_copy_of_a_page(
-    shop: httpx.Client, open_sale: Sale, seen: Callable[[], None]
-):
+def test_each_language_and_encoding_is_cached_separately(shop: httpx.Client, open_sale: Sale, seen: Callable[[], None]):
     seen()
 
     english = shop.get("/", headers={"Accept-Language": "en", "Accept-Encoding": "identity"})
@@ -254,7 +252,7 @@ def test_events_come_as_they_happen(shop: httpx.Client, open_sale: Sale, seen: C
 @pytest.mark.parametrize(
     "path", ["/metrics", "//metrics", "/%6detrics", "/./metrics", "/static/../metrics", "/metrics?x=1"]
 )
-def test_the_metrics_are_not_told_through_nginx(proxy: Nginx, path: str):
+def test_the_metrics_are_not_served_through_nginx(proxy: Nginx, path: str):
     """Not even to who asks from this machine; of each web server itself they may be asked."""
     with encrypted(proxy) as connection:
         connection.sendall(b"GET %b HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % (path.encode(), NAME.encode()))
@@ -264,7 +262,7 @@ def test_the_metrics_are_not_told_through_nginx(proxy: Nginx, path: str):
     assert b"flashsale_" not in answer
 
 
-def test_where_nginx_passes_metrics_on_the_client_is_judged_and_not_nginx(db: None):
+def test_metrics_through_nginx_judge_the_client_address(db: None):
     """Both are another address than nginx's own, which is in the networks, too."""
     port = free_port()
     networks = {"METRICS_NETWORKS": "127.0.0.1/32,127.0.7.0/24", "WEB_CONCURRENCY": "1"}
@@ -299,7 +297,7 @@ def strict(web: WebServer) -> Iterator[Nginx]:
         yield server
 
 
-def test_a_header_or_a_body_that_does_not_arrive_is_cut_off(web: WebServer):
+def test_a_header_or_body_that_stalls_is_cut_off(web: WebServer):
     changes = {
         "client_header_timeout 10s;": "client_header_timeout 1s;",
         "client_body_timeout 5s;": "client_body_timeout 1s;",
@@ -312,7 +310,7 @@ def test_a_header_or_a_body_that_does_not_arrive_is_cut_off(web: WebServer):
     assert set(answers) <= {0, 408}, "either is told so, or the connection is closed"
 
 
-def test_one_address_has_so_many_connections_and_another_has_its_own(strict: Nginx, open_sale: Sale):
+def test_connections_are_limited_per_address(strict: Nginx, open_sale: Sale):
     listening = b"GET /api/sale/events HTTP/1.1\r\nHost: %b\r\n\r\n" % NAME.encode()
     first, second = next(ADDRESSES), next(ADDRESSES)
     held = [encrypted(strict, first) for _ in range(4)]
@@ -507,11 +505,11 @@ def test_an_allowed_origin_reads_nginxs_own_answers(web: WebServer, path: str):
     assert to_partner[2].headers["retry-after"] == "1"
 
 
-def test_what_is_not_shared_is_told_to_no_origin(web: WebServer):
+def test_unshared_answers_name_no_origin(web: WebServer):
     assert [told(response) for response in own_answers(web, PARTNER, "/api/shopper/code")] == [{}] * 3
 
 
-def test_what_the_app_answers_passes_as_it_is(proxy: Nginx, shop: httpx.Client, web: WebServer, open_sale: Sale, seen):
+def test_the_apps_headers_pass_unchanged(proxy: Nginx, shop: httpx.Client, web: WebServer, open_sale: Sale, seen):
     seen()
     with httpx.Client(base_url=web.url, headers={"Host": NAME, "X-Forwarded-Proto": "https"}) as client:
         for path in (

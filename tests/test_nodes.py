@@ -59,7 +59,7 @@ def balancer(shop: Shop) -> int:
     return port
 
 
-def test_a_node_that_dies_takes_no_purchase_and_no_unit_with_it(shop: Shop, redis_node: Node, balancer: int):
+def test_a_dying_node_loses_no_purchase_and_no_unit(shop: Shop, redis_node: Node, balancer: int):
     sale = SoldSale(shop, "sale-0", redis_node)
     sale.start(balancer, threads=12)
     wait_until(lambda: len(sale.bought_since(0)) > STOCK // 10, "some have bought")

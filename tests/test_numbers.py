@@ -42,7 +42,7 @@ READ = {
 
 
 @pytest.mark.parametrize(("typed", "value"), READ.items())
-def test_a_number_is_read_as_it_is_meant(typed: str, value: str):
+def test_a_number_is_read_in_every_common_notation(typed: str, value: str):
     assert numbers.amount(typed) == Decimal(value)
 
 
@@ -98,7 +98,7 @@ def test_a_refusal_shows_both_readings_and_what_to_write():
         "1\n2",
     ],
 )
-def test_what_is_no_number_is_refused_with_an_example(typed: str):
+def test_unreadable_numbers_are_refused_with_an_example(typed: str):
     with pytest.raises(numbers.Unreadable, match=r"like 49\.90"):
         numbers.amount(typed)
 

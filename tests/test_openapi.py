@@ -136,7 +136,7 @@ def test_it_has_each_code_with_its_status_and_no_other():
 
 
 @pytest.mark.pure
-def test_the_prose_has_each_code_with_its_status_and_no_other(project_dir: Path):
+def test_the_prose_lists_exactly_the_documented_codes(project_dir: Path):
     rows = re.findall(r"^\| (`[\w`, ]+`) \| (\d{3}) \|", (project_dir / "docs/api.md").read_text(), re.MULTILINE)
 
     told = {(int(status), code) for codes, status in rows for code in re.findall(r"`(\w+)`", codes)}
@@ -210,7 +210,7 @@ def test_a_stream_begins_as_documented(http: httpx.Client, fresh: Sale):
         exact(schema["properties"]["data"]["contentSchema"]["anyOf"][0]).validate(json.loads(event["data"]))
 
 
-def test_what_a_shopper_hears_is_as_documented(http: httpx.Client, fresh: Sale):
+def test_answers_to_a_shopper_are_as_documented(http: httpx.Client, fresh: Sale):
     answers = [buy(http, key="k"), buy(http, key="k"), buy(http), buy(http, "bob", "k")]
     answers += [http.get("/api/sale/user/ada"), http.get(f"/api/sales/{fresh.slug}/user/bob%2F%20x")]
 
@@ -218,7 +218,7 @@ def test_what_a_shopper_hears_is_as_documented(http: httpx.Client, fresh: Sale):
     assert "idempotent-replayed" in answers[1].headers
 
 
-def test_what_a_verified_shopper_hears_is_as_documented(
+def test_answers_to_a_verified_shopper_are_as_documented(
     http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None]
 ):
     make_sale(identity="verified")
@@ -261,7 +261,7 @@ def test_how_an_address_is_confirmed_is_as_documented(http: httpx.Client):
         ({"paused": True}, "paused"),
     ],
 )
-def test_what_a_sale_refuses_is_as_documented(
+def test_refusals_of_a_sale_are_as_documented(
     http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None], fields: Node, code: str
 ):
     sale = make_sale(**fields)
@@ -273,7 +273,7 @@ def test_what_a_sale_refuses_is_as_documented(
     assert http.get(f"/api/sales/{sale.slug}/status").status_code == 200
 
 
-def test_what_is_no_attempt_is_refused_as_documented(http: httpx.Client, fresh: Sale):
+def test_malformed_attempts_are_refused_as_documented(http: httpx.Client, fresh: Sale):
     json_type = {"Content-Type": "application/json"}
 
     assert buy(http, 7).json()["code"] == "invalid_request"
@@ -285,7 +285,7 @@ def test_what_is_no_attempt_is_refused_as_documented(http: httpx.Client, fresh: 
     assert http.get("/api/sale/user/%00").json()["code"] == "invalid_request"
 
 
-def test_what_is_no_http_is_refused_as_documented(http: httpx.Client):
+def test_malformed_http_is_refused_as_documented(http: httpx.Client):
     upgrade = http.post(PURCHASE, json={"userId": "ada"}, headers={"Upgrade": "h2c", "Connection": "Upgrade"})
     large = http.get("/api/sale/status", headers={f"X-{number}": "x" for number in range(120)})
 
@@ -339,7 +339,7 @@ def test_the_service_is_as_documented(http: httpx.Client, fresh: Sale):
         ("rate_limited", "GET", "/health/live"),
     ],
 )
-def test_what_only_trouble_brings_about_is_as_documented(code: str, method: str, path: str):
+def test_refusals_in_trouble_are_as_documented(code: str, method: str, path: str):
     made = endpoints.refusal(RequestFactory().get(path), code)
     request = httpx.Request(method, f"http://localhost{path}")
 

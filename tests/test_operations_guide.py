@@ -91,7 +91,7 @@ def test_every_host_has_a_way_to_run_commands():
 
 
 @pytest.mark.pure
-def test_a_command_in_the_image_is_started_from_where_the_image_has_it():
+def test_image_commands_use_absolute_paths():
     """A shell that a host opens there may be in another directory, and have a PATH of its own."""
     (path,) = [re.findall(r"PATH=([^:]+):", value)[0] for name, value in read_dockerfile() if name == "ENV"]
     (workdir,) = [value for name, value in read_dockerfile() if name == "WORKDIR"]
@@ -119,7 +119,7 @@ def help_of(program: str) -> str:
 
 @pytest.mark.pure
 @pytest.mark.django_db
-def test_the_first_administrator_is_made_without_a_terminal_as_the_guide_says(monkeypatch: pytest.MonkeyPatch):
+def test_the_guide_creates_the_first_administrator_without_a_terminal(monkeypatch: pytest.MonkeyPatch):
     names = re.findall(r"`(DJANGO_SUPERUSER_\w+)`", GUIDE.read_text())
     for name, value in zip(names, ("ada", "ada@example.com", "engine-of-1843"), strict=True):
         monkeypatch.setenv(name, value)

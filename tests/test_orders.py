@@ -134,7 +134,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("fields", MALFORMED)
-def test_what_is_not_a_purchase_is_set_aside_after_five_tries_and_the_others_flow_on(open_sale: Sale, fields: dict):
+def test_a_malformed_entry_is_quarantined_after_five_tries(open_sale: Sale, fields: dict):
     entry_id = store.client().xadd(store.key(open_sale.id, "orders"), fields)
     buy(open_sale, "ada")
 
@@ -148,9 +148,7 @@ def test_what_is_not_a_purchase_is_set_aside_after_five_tries_and_the_others_flo
     assert pending(open_sale) == 0
 
 
-def test_an_entry_that_conflicts_is_set_aside_and_the_order_that_was_first_stays(
-    open_sale: Sale, caplog: pytest.LogCaptureFixture
-):
+def test_a_conflicting_entry_is_quarantined_and_the_order_stays(open_sale: Sale, caplog: pytest.LogCaptureFixture):
     buy(open_sale, "ada")
     run_once(consumer_name())
     order = Order.objects.get()
@@ -167,7 +165,7 @@ def test_an_entry_that_conflicts_is_set_aside_and_the_order_that_was_first_stays
     assert "is in quarantine" in caplog.text
 
 
-def test_a_row_that_sql_refuses_does_not_hold_up_its_batch(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_a_row_refused_by_sql_does_not_block_its_batch(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     buy(open_sale, "ada", "bob", "eve")
     insert = type(Order.objects.all()).bulk_create
 

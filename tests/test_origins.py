@@ -75,7 +75,7 @@ def test_another_site_sent_it(settings: Settings, headers: dict[str, str], https
 
 @pytest.mark.pure
 @pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Site": "none"}, {"Referer": "https://shop.example.com/"}])
-def test_nobody_says_who_sent_it(headers: dict[str, str]):
+def test_without_origin_headers_the_sender_is_unknown(headers: dict[str, str]):
     assert foreign_and_own(headers) == (False, False)
 
 

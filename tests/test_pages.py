@@ -125,7 +125,7 @@ def addressed(redis_server: object, static_files: None, django_db_setup: None) -
         yield server.url
 
 
-def test_the_second_of_two_presses_leads_to_the_first_ones_receipt(addressed: str, open_sale: Sale):
+def test_a_second_press_leads_to_the_first_ones_receipt(addressed: str, open_sale: Sale):
     with httpx.Client(base_url=addressed) as browser:
         first, second = press(browser, "ada@example.com"), press(browser, " ADA@example.com")
 
@@ -134,7 +134,7 @@ def test_the_second_of_two_presses_leads_to_the_first_ones_receipt(addressed: st
     assert second.headers["location"].endswith("?outcome=purchased")
 
 
-def test_a_press_that_the_next_one_cut_off_shows_its_receipt(addressed: str, open_sale: Sale):
+def test_a_press_cut_off_by_another_shows_its_receipt(addressed: str, open_sale: Sale):
     with httpx.Client(base_url=addressed) as browser:
         address = httpx.URL(addressed)
         request = browser.build_request("POST", f"/sales/{open_sale.slug}/", data={"userId": "ada@example.com"})
@@ -223,7 +223,7 @@ def test_sold_out_with_the_form(http: httpx.Client, make_sale: MakeSale, seen: C
     assert "Every unit has been bought." in page.text
 
 
-def test_what_was_typed_is_kept_and_escaped(http: httpx.Client, open_sale: Sale):
+def test_typed_names_are_kept_and_escaped(http: httpx.Client, open_sale: Sale):
     page = press(http, '"><script>alert(1)</script>\u200b')
 
     assert page.status_code == 400
@@ -258,7 +258,7 @@ def test_a_form_from_another_site_is_refused(http: httpx.Client, open_sale: Sale
     assert not store.client().hlen(store.key(open_sale.id, "purchases"))
 
 
-def test_what_a_link_shows_in_a_chat(http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None]):
+def test_a_link_in_a_chat_shows_the_product(http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None]):
     picture = [{"name": "products/apron-480.webp", "width": 480, "height": 360}]
     make_sale(name="Linen Apron", description="Sewn by hand.", image=picture[0]["name"], renditions=picture)
     seen()
@@ -308,7 +308,7 @@ def test_all_pages_together_are_light(project_dir: Path):
     assert sum(sizes) < 50_000
 
 
-def test_what_browsers_and_crawlers_ask_for_by_name(http: httpx.Client):
+def test_browsers_and_crawlers_get_their_standard_files(http: httpx.Client):
     icon, robots = http.get("/favicon.ico"), http.get("/robots.txt")
 
     assert (icon.status_code, icon.content[:4]) == (200, b"\0\0\1\0")

@@ -48,7 +48,7 @@ def test_the_key_is_shown_on_demand_and_noted(verified_sale: Sale, role: str):
         assert "private" in response["Cache-Control"]
 
 
-def test_a_viewer_sees_neither_the_key_nor_the_way_to_it(verified_sale: Sale):
+def test_a_viewer_cannot_see_or_reach_the_key(verified_sale: Sale):
     viewer = member("viewer")
 
     form = viewer.get(f"/admin/sales/sale/{verified_sale.id}/change/").content.decode()
@@ -78,7 +78,7 @@ def test_the_key_needs_a_form_of_ours(verified_sale: Sale):
     assert history(verified_sale) == []
 
 
-def test_another_sale_has_another_key_and_a_sale_that_is_not_there_has_none(verified_sale: Sale, make_sale: MakeSale):
+def test_each_existing_sale_has_its_own_key(verified_sale: Sale, make_sale: MakeSale):
     other, operator = make_sale(name="Other"), member("operator")
 
     page = operator.post(address(other), follow=True).content.decode()
@@ -88,7 +88,7 @@ def test_another_sale_has_another_key_and_a_sale_that_is_not_there_has_none(veri
     assert operator.post("/admin/sales/sale/999/partner/").status_code == 404
 
 
-def test_an_open_sale_is_said_to_need_no_key(open_sale: Sale, verified_sale: Sale):
+def test_an_open_sale_needs_no_key(open_sale: Sale, verified_sale: Sale):
     operator = member("operator")
 
     assert "This sale is open" in operator.get(address(open_sale)).content.decode()
@@ -112,7 +112,7 @@ def test_a_new_key_is_asked_for_first_and_noted(verified_sale: Sale):
     assert publishing.standing(verified_sale).config["key_number"] == "2"
 
 
-def test_a_new_key_voids_the_old_one_within_a_second_on_every_worker(verified_sale: Sale, server: WebServer):
+def test_a_new_key_voids_the_old_one_within_a_second(verified_sale: Sale, server: WebServer):
     path = f"/api/sales/{verified_sale.slug}/user/{ADA}"
     old = tokens.vouch(ADA, verified_sale.id, 1, seconds=600)
     entered = tokens.issue(ADA, sale_id=verified_sale.id, key_number=1)

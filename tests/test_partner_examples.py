@@ -64,7 +64,7 @@ def test_the_example_buys_nothing_with_another_key(
 
 
 @pytest.mark.pure
-def test_the_page_names_the_address_and_the_limits_that_there_are(page: str):
+def test_the_page_names_the_current_address_and_limits(page: str):
     assert f"https://shop.example.com{reverse('enter', args=['SLUG'])}?token=TOKEN" in page
     assert f"more than {tokens.LONGEST_TOKEN:,} characters" in page
     assert len(tokens.partner_key(1, 1)) == 64

@@ -36,7 +36,7 @@ def test_the_readme_tells_of_errors_if_there_were_any():
     assert ("No error and no time-out." in README.read_text()) == (tables.our_errors(BENCH) == 0)
 
 
-def test_what_was_measured_is_read_as_it_was_written():
+def test_measured_results_survive_writing_and_reading():
     written = json.loads(DOCUMENT.with_suffix(".json").read_text())
 
     assert tables.Results.from_json(written).as_json() == written

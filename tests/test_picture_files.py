@@ -212,7 +212,7 @@ def test_pixels_that_cannot_be_read_are_a_reason():
 
 
 @pytest.mark.pure
-def test_a_jpeg_of_endless_passes_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch):
+def test_a_jpeg_with_endless_passes_is_refused_undecoded(monkeypatch: pytest.MonkeyPatch):
     plain = photo(300, 200, progressive=True).getvalue()
     last = plain.rindex(b"\xff\xda")
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it was decoded"))
@@ -238,7 +238,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(kind: str, monkeypa
 
 
 @pytest.mark.long
-def test_the_dearest_picture_takes_a_bounded_part_of_memory_and_time():
+def test_the_costliest_picture_takes_bounded_memory_and_time():
     """In a process of its own, for what the system counts is the most that a process ever had."""
     side = 7071
     upload = png(RGBA, [bytes(side * 4)] * side, side, bits=8)

@@ -62,7 +62,7 @@ def is_near(image: Image.Image, place: tuple[int, int], colour: tuple[int, ...])
     ("width", "expected"),
     [(5000, [480, 960, 1440]), (1440, [480, 960, 1440]), (1000, [480, 960, 1000]), (480, [480]), (200, [200])],
 )
-def test_renditions_are_as_wide_as_pages_need_and_never_wider_than_the_picture(width: int, expected: list[int]):
+def test_renditions_match_page_widths_and_never_exceed_the_picture(width: int, expected: list[int]):
     renditions = pictures.render(photo(width, width * 3 // 4))
 
     assert [rendition.width for rendition in renditions] == expected
@@ -166,7 +166,7 @@ def test_a_profile_that_does_not_fit_is_left_out():
 
 
 @pytest.mark.pure
-def test_a_phones_photo_with_a_preview_in_it_is_no_animation():
+def test_a_photo_with_an_embedded_preview_is_no_animation():
     first, preview = Image.open(photo(600, 400)), Image.open(photo(60, 40))
     upload = encoded(first, "MPO", save_all=True, append_images=[preview])
     assert Image.open(upload).format == "MPO"
@@ -200,13 +200,13 @@ def bomb() -> BytesIO:
         (lambda: photo(400, 2000), pictures.TOO_LONG),
     ],
 )
-def test_what_is_no_product_picture_is_refused_with_the_reason(upload: Callable[[], BytesIO], reason: str):
+def test_unsuitable_pictures_are_refused_with_the_reason(upload: Callable[[], BytesIO], reason: str):
     with pytest.raises(pictures.BadPicture, match=re.escape(reason)):
         pictures.render(upload())
 
 
 @pytest.mark.pure
-def test_a_picture_that_says_to_be_enormous_is_refused_before_it_is_decoded():
+def test_a_picture_claiming_enormous_size_is_refused_undecoded():
     claim = bytearray(photo(60, 40, "PNG").getvalue())
     claim[16:24] = (60_000).to_bytes(4) * 2
 
@@ -338,7 +338,7 @@ def test_a_picture_outlives_a_mistake_in_a_change(operator: Client, media: Path)
         assert (sale.renditions[-1]["width"] if sale.renditions else None) == width
 
 
-def test_a_note_of_a_picture_is_for_one_operator_and_one_session(
+def test_a_picture_note_is_bound_to_operator_and_session(
     operator: Client, media: Path, monkeypatch: pytest.MonkeyPatch
 ):
     page = operator.post(f"{LIST}add/", form(image=upload_of(photo()), name="")).content.decode()
@@ -356,7 +356,7 @@ def test_a_note_of_a_picture_is_for_one_operator_and_one_session(
     assert found == {"another": "", "forged": "", "long": "", "late": ""}
 
 
-def test_a_new_picture_has_new_addresses_and_the_old_one_stays(operator: Client, media: Path):
+def test_a_new_picture_gets_new_addresses_beside_the_old(operator: Client, media: Path):
     before = add(operator, photo())
 
     operator.post(f"{LIST}{before.id}/change/", form(image=upload_of(photo(1000, 800))))
@@ -424,7 +424,7 @@ def test_the_page_offers_each_width_and_shifts_nothing(http: httpx.Client, opera
         assert Image.open(BytesIO(response.content)).size == (each["width"], each["height"])
 
 
-def test_a_picture_is_kept_by_browsers_for_good(http: httpx.Client, stored: str):
+def test_browsers_cache_a_picture_forever(http: httpx.Client, stored: str):
     response = http.get(stored)
     head = http.head(stored)
     again = http.get(stored, headers={"If-None-Match": response.headers["etag"]})
@@ -467,7 +467,7 @@ def test_pictures_are_only_read(http: httpx.Client, stored: str):
     assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
 
 
-def test_a_strangers_picture_is_not_read_and_says_what_to_do(http: httpx.Client):
+def test_a_strangers_picture_is_refused_unread_with_advice(http: httpx.Client):
     response = http.post("/admin/sales/sale/add/", content=bytes(11 * 1024 * 1024))
 
     assert response.status_code == 413
@@ -502,7 +502,7 @@ def test_where_browsers_get_pictures_from(settings: Settings, address: str, publ
 
 
 @pytest.mark.pure
-def test_pictures_are_kept_on_this_machine_unless_told_otherwise(settings: Settings):
+def test_pictures_are_kept_on_this_machine_by_default(settings: Settings):
     assert parse_media_storage("local").backend == settings.STORAGES["default"]
     assert settings.MEDIA_STORAGE.origin == ""
 
@@ -561,7 +561,7 @@ def test_the_form_says_when_the_bucket_is_gone(operator: Client, bucket: Any):
 
 
 @pytest.mark.usefixtures("open_sale", "static_files")
-def test_pages_allow_pictures_from_the_bucket_and_nothing_else_from_there():
+def test_pages_allow_only_pictures_from_the_bucket():
     with WebServer({"PORT": str(free_port()), "MEDIA_STORAGE": BUCKET, "WEB_CONCURRENCY": "1"}) as server:
         policy = httpx.get(f"{server.url}/").headers["content-security-policy"]
 

@@ -87,7 +87,7 @@ def test_changes_of_the_directory_take_turns(postgresql: PostgresServer, migrate
     run(
         project_dir,
         *("-m", "pytest", "-p", "no:cacheprovider", "--reuse-db"),
-        "tests/test_directory_mirror.py::test_what_is_published_while_it_is_rebuilt_is_listed[extend]",
+        "tests/test_directory_mirror.py::test_changes_during_a_rebuild_are_in_the_directory[extend]",
         FLASHSALE_TEST_DATABASE_URL=postgresql.url("directory"),
     )
 

@@ -147,7 +147,7 @@ def test_a_replica_takes_no_purchases(upcoming_sale: Sale, redis_server: RedisSe
     assert (found.verdict, found.remedy) == ("failure", "Set REDIS_URL to its primary.")
 
 
-def test_a_redis_whose_certificate_is_not_verified(upcoming_sale: Sale, settings: Settings):
+def test_an_unverified_redis_certificate_is_a_warning(upcoming_sale: Sale, settings: Settings):
     settings.REDIS_ADDRESS = settings.REDIS_ADDRESS._replace(tls_options={"ssl_cert_reqs": "none"})
 
     found = find(upcoming_sale)["Redis"]
@@ -351,7 +351,7 @@ def test_an_order_writer_that_is_far_behind(open_sale: Sale):
 
 
 @pytest.mark.usefixtures("patient")
-def test_purchases_that_wait_for_an_order_writer_that_is_at_work(open_sale: Sale):
+def test_purchases_waiting_for_a_running_writer_are_a_warning(open_sale: Sale):
     run_once(consumer_name())
     buy(open_sale, "ada")
 
@@ -379,7 +379,7 @@ def test_sql_that_is_away_or_empty(upcoming_sale: Sale, tmp_path: Path, url: str
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="is about SQLite")
-def test_who_did_not_name_a_database_hears_that_orders_are_in_a_file(upcoming_sale: Sale, settings: Settings):
+def test_sqlite_orders_are_a_warning_outside_make_run(upcoming_sale: Sale, settings: Settings):
     elsewhere = find(upcoming_sale)["SQL"]
     settings.ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
     under_make_run = find(upcoming_sale)["SQL"]
@@ -530,7 +530,7 @@ MAIL = "django.core.mail.backends.{}.EmailBackend"
         ("invited", "smtp", False, "ok", "goes out by mail.example.com"),
     ],
 )
-def test_who_must_confirm_an_address_can_be_sent_a_mail(
+def test_confirmed_addresses_require_a_working_mail_setup(
     upcoming_sale: Sale, settings: Settings, identity: str, kind: str, https: bool, verdict: str, reason: str
 ):
     settings.EMAIL_BACKEND, settings.EMAIL_HOST, settings.HTTPS = MAIL.format(kind), "mail.example.com", https
@@ -542,7 +542,7 @@ def test_who_must_confirm_an_address_can_be_sent_a_mail(
     assert bool(found.remedy) is (verdict != "ok")
 
 
-def test_who_may_change_the_sale_reads_the_preflight_in_the_admin(page_of: Callable[[str], Any]):
+def test_operators_read_the_preflight_in_the_admin(page_of: Callable[[str], Any]):
     response = page_of("change_sale")
 
     assert response.status_code == 200
@@ -556,7 +556,7 @@ def test_who_may_change_the_sale_reads_the_preflight_in_the_admin(page_of: Calla
 
 
 @pytest.mark.parametrize(("permission", "status"), [("", 403), ("view_sale", 403), ("change_order", 403)])
-def test_who_may_not_change_the_sale_does_not(page_of: Callable[[str], Any], permission: str, status: int):
+def test_users_without_change_permission_see_no_preflight(page_of: Callable[[str], Any], permission: str, status: int):
     assert page_of(permission).status_code == status
 
 
@@ -579,7 +579,7 @@ def test_the_form_of_the_sale_links_to_it(page_of: Callable[..., Any], upcoming_
     assert f'href="/admin/sales/sale/{upcoming_sale.id}/preflight/"' in page
 
 
-def test_who_may_only_look_is_not_shown_the_link(page_of: Callable[..., Any]):
+def test_viewers_do_not_see_the_link(page_of: Callable[..., Any]):
     assert "/preflight/" not in page_of("view_sale", "change").content.decode()
 
 

@@ -166,7 +166,7 @@ def test_a_sale_that_is_saved_twice_is_one_sale(desk: Client):
 # Who gets the first answer.
 
 
-def test_signing_in_twice_signs_in_with_the_old_cookies_and_the_new(olga: User):
+def test_a_repeated_sign_in_works_with_both_cookies(olga: User):
     browser = Client(enforce_csrf_checks=True)
     form = posted_to(page(browser, "/admin/"), "/admin/login/")
     before = with_cookies(browser)
@@ -221,7 +221,7 @@ def test_the_token_takes_no_csrf_tokens_place(desk: Client, open_sale: Sale):
     assert kept() == []
 
 
-def test_whose_session_is_over_is_led_to_sign_in(desk: Client, open_sale: Sale):
+def test_an_expired_session_leads_to_sign_in(desk: Client, open_sale: Sale):
     form = posted_to(page(desk, adding(open_sale)), "/add-stock-sale/")
     desk.session.flush()
     del desk.cookies["sessionid"]
@@ -264,7 +264,7 @@ def test_another_file_in_the_same_form_is_another_press(desk: Client, make_sale:
     assert len(invitations.found(sale, "ada@example.com")) == 1
 
 
-def test_what_says_to_try_again_is_tried_again(client: Client, monkeypatch: pytest.MonkeyPatch):
+def test_a_retryable_refusal_can_be_sent_again(client: Client, monkeypatch: pytest.MonkeyPatch):
     def fail(address: str, slug: str) -> None:
         raise mails.NotSent("the mail server is away")
 
@@ -312,7 +312,7 @@ def test_a_press_that_broke_off_is_never_done_again(
     assert total(sale) == 105
 
 
-def test_nobody_waits_for_what_is_long_lost(
+def test_a_press_lost_long_ago_is_not_waited_for(
     desk: Client, adding_form: tuple[Sale, Form], monkeypatch: pytest.MonkeyPatch
 ):
     sale, form = adding_form
@@ -337,7 +337,7 @@ def test_repeats_that_wait_leave_threads_to_others(
     assert press_guard.MOST_WAITING * 2 <= settings.DJANGO_THREADS
 
 
-def test_a_press_that_ended_in_an_error_is_neither_repeated_nor_called_done(
+def test_a_failed_press_is_neither_repeated_nor_called_done(
     desk: Client, adding_form: tuple[Sale, Form], monkeypatch: pytest.MonkeyPatch
 ):
     def fail(*_: object) -> None:
@@ -355,7 +355,7 @@ def test_a_press_that_ended_in_an_error_is_neither_repeated_nor_called_done(
     assert total(sale) == 105
 
 
-def test_after_ten_minutes_a_repeat_is_told_that_it_was_done(desk: Client, adding_form: tuple[Sale, Form]):
+def test_a_repeat_after_ten_minutes_hears_it_was_done(desk: Client, adding_form: tuple[Sale, Form]):
     sale, form = adding_form
     send(desk, "", form, units="5")
     lives = sorted(store.client().ttl(key) for key in kept())
@@ -402,7 +402,7 @@ def test_nothing_is_stored_until_a_form_is_sent(desk: Client, client: Client, op
     assert kept() == []
 
 
-def test_what_is_kept_tells_nobody_anything(desk: Client, adding_form: tuple[Sale, Form]):
+def test_stored_answers_are_sealed(desk: Client, adding_form: tuple[Sale, Form]):
     _, form = adding_form
     answer = send(desk, "", form, units="5")
     (key,) = store.client().keys(f"{store.PRESSES}*:answer")
@@ -427,7 +427,7 @@ def test_a_form_outlives_the_key_that_signed_it(adding_form: tuple[Sale, Form], 
     assert not press.is_of("session another")
 
 
-def test_a_stranger_can_have_so_much_stored(client: Client, settings: Settings):
+def test_storage_for_a_strangers_presses_is_bounded(client: Client, settings: Settings):
     settings.ADDRESS_RATE = Rate(100, 1)
     form = posted_to(page(client, "/shopper/"), "/shopper/")
 
@@ -471,7 +471,7 @@ def test_every_template_with_a_form_gives_it_a_token():
     assert without == WITHOUT_TOKEN
 
 
-def test_every_form_of_the_admin_has_a_token_of_its_own(desk: Client, numbers: dict[str, int], client: Client):
+def test_every_admin_form_has_its_own_token(desk: Client, numbers: dict[str, int], client: Client):
     pages = {path: page(desk, path.format(**numbers)) for path in [*PATHS.values(), "/admin/second-factor/"]}
     pages |= {path.format(**numbers): page(desk, path.format(**numbers)) for path in OF_A_SALE}
     pages["/admin/login/"] = page(client, "/admin/login/")

@@ -104,7 +104,7 @@ def shown_sale(open_sale: Sale, seen: Callable[[], None]) -> Sale:
     return open_sale
 
 
-def test_attempts_in_one_packet_are_each_decided_with_their_own_body(server: WebServer, shown_sale: Sale):
+def test_attempts_in_one_packet_are_decided_separately(server: WebServer, shown_sale: Sale):
     packet = b"".join(b"".join(post(*shopper)) for shopper in (("ada",), ("bob",), ("ada", "Connection: close\r\n")))
 
     received = answers(server, packet)
@@ -122,7 +122,7 @@ def test_a_body_that_comes_in_pieces_is_read_whole(server: WebServer, shown_sale
     assert purchases_of(shown_sale) == ["ada"]
 
 
-def test_a_client_that_waits_to_be_told_sends_its_body_then(server: WebServer, shown_sale: Sale):
+def test_expect_100_continue_is_answered_before_the_body(server: WebServer, shown_sale: Sale):
     head, body = post("ada", "Connection: close\r\nExpect: 100-continue\r\n")
 
     received = answers(server, head, body)
@@ -141,7 +141,7 @@ def test_an_address_is_read_decoded(server: WebServer, shown_sale: Sale, padding
     assert b'"hasPurchased":true' in received
 
 
-def test_a_request_for_another_protocol_is_answered_in_this_one_and_ends_the_connection(server: WebServer):
+def test_an_upgrade_request_is_answered_and_ends_the_connection(server: WebServer):
     upgrade = "Connection: upgrade\r\nUpgrade: h2c\r\n"
 
     received = answers(server, get(upgrade) + get(), get())
@@ -151,7 +151,7 @@ def test_a_request_for_another_protocol_is_answered_in_this_one_and_ends_the_con
     assert b"connection: close\r\n" in received
 
 
-def test_a_body_under_another_protocol_is_refused_and_is_no_request_of_its_own(server: WebServer, shown_sale: Sale):
+def test_an_upgrade_request_with_a_body_is_refused(server: WebServer, shown_sale: Sale):
     head, body = post("ada", "Connection: upgrade\r\nUpgrade: h2c\r\n")
 
     received = answers(server, head, body, b"".join(post("bob")))
@@ -161,7 +161,7 @@ def test_a_body_under_another_protocol_is_refused_and_is_no_request_of_its_own(s
     assert purchases_of(shown_sale) == []
 
 
-async def test_requests_that_nobody_reads_the_answers_of_wait_outside():
+async def test_pipelined_requests_with_unread_answers_stay_outside():
     async def slow(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(0.01)
         await _hello(scope, receive, send)
@@ -184,7 +184,7 @@ async def test_requests_that_nobody_reads_the_answers_of_wait_outside():
 
 
 @pytest.mark.pure
-async def test_what_waits_behind_a_client_who_left_is_not_run(caplog: pytest.LogCaptureFixture):
+async def test_requests_of_a_departed_client_are_not_run(caplog: pytest.LogCaptureFixture):
     ran: list[str] = []
     has_left = asyncio.Event()
 
@@ -220,7 +220,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 @pytest.mark.pure
-async def test_an_idle_connection_is_closed_so_long_after_its_last_request():
+async def test_an_idle_connection_is_closed_after_its_timeout():
     config = uvicorn.Config(_hello, http=LaneProtocol, lifespan="off", log_level="warning", timeout_keep_alive=1)
     server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -248,7 +248,7 @@ async def test_an_idle_connection_is_closed_so_long_after_its_last_request():
 
 
 @pytest.mark.pure
-async def test_a_request_and_its_connection_leave_nothing_to_the_garbage_collector():
+async def test_finished_requests_leave_nothing_for_garbage_collection():
     config = uvicorn.Config(_hello, http=LaneProtocol, lifespan="off", log_level="warning")
     server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve(sockets=[listening]))

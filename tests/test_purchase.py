@@ -125,7 +125,7 @@ async def test_the_clock_of_redis_decides(open_sale: Sale, monkeypatch: pytest.M
 
 
 @sale_with(stock=1)
-async def test_who_has_a_unit_is_told_so_even_after_the_end(sale: Sale):
+async def test_a_buyer_hears_already_purchased_even_after_the_end(sale: Sale):
     first = await purchases.buy(sale.id, "ada@example.com")
     store.client().hset(store.key(sale.id, "config"), "ends_ms", 1)
 
@@ -155,7 +155,7 @@ async def test_a_key_that_bought_for_somebody_else_is_refused(open_sale: Sale):
     assert stock(open_sale) == 8
 
 
-async def test_another_key_of_the_owner_is_told_of_the_purchase(open_sale: Sale):
+async def test_another_key_of_the_buyer_gets_the_same_order(open_sale: Sale):
     first = await purchases.buy(open_sale.id, "ada@example.com", "key")
     second = await purchases.buy(open_sale.id, "ada@example.com", "new key")
 
@@ -248,7 +248,7 @@ async def test_a_closed_sale_refuses_its_attempts_and_no_other_sales(two_sales: 
     assert bought.outcome == "purchased"
 
 
-async def test_what_was_decided_before_redis_forgot_the_script_still_holds(
+async def test_decisions_before_redis_forgets_the_script_still_hold(
     two_sales: tuple[Sale, Sale], monkeypatch: pytest.MonkeyPatch
 ):
     one, two = two_sales
@@ -316,7 +316,7 @@ async def test_a_purchase_is_found(open_sale: Sale):
     assert await purchases.find(open_sale.id, "bob") is None
 
 
-def test_the_header_of_the_purchase_script_tells_the_keys_of_its_call(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_the_purchase_scripts_header_lists_its_keys(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     calls: list[list[str]] = []
 
     async def watched(name: str, with_keys: list[tuple[list[str], list[str]]]) -> list[store.Failure]:
@@ -336,7 +336,7 @@ SCRIPTS = sorted((settings.BASE_DIR / "sales" / "lua").glob("*.lua"))
 
 @pytest.mark.pure
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_every_key_and_argument_of_a_script_is_in_its_header(path: Path):
+def test_every_script_header_lists_all_keys_and_arguments(path: Path):
     contract, code = path.read_text().split("]]\n", 1)
 
     def named(text: str, pattern: str) -> set[int]:

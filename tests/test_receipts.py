@@ -78,7 +78,7 @@ def test_a_token_with_another_character_is_nobodys(place: int):
 
 @pytest.mark.pure
 @pytest.mark.parametrize("token", ["", ".", "..", "7", "7.1771063530000-0", "7.1771063530000-0.", "é.é.é", "x" * 5000])
-def test_what_is_no_token(token: str):
+def test_malformed_tokens_are_rejected(token: str):
     assert receipts.read(token) is None
 
 
@@ -99,7 +99,7 @@ def test_another_secret_key_signs_otherwise(settings: Settings):
 
 
 @pytest.mark.pure
-def test_an_earlier_secret_key_still_counts_while_it_is_a_fallback(settings: Settings):
+def test_an_earlier_secret_key_works_as_a_fallback(settings: Settings):
     token, earlier = token_of(*ORDER), settings.SECRET_KEY
 
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "another", ["unused", earlier]
@@ -110,7 +110,9 @@ def test_an_earlier_secret_key_still_counts_while_it_is_a_fallback(settings: Set
 # The page
 
 
-def test_a_receipt_shows_the_code_that_was_told_first(client: Client, open_sale: Sale, bought: str, settings: Settings):
+def test_a_receipt_keeps_the_code_given_at_the_purchase(
+    client: Client, open_sale: Sale, bought: str, settings: Settings
+):
     code, address = order_codes.make(open_sale.id, bought), receipts.address(open_sale.id, bought)
     written()
 
@@ -184,7 +186,9 @@ def test_a_name_with_markup_is_shown_as_text(client: Client, open_sale: Sale):
         ("?outcome=<b>", "Your order"),
     ],
 )
-def test_what_a_receipt_says_first(client: Client, open_sale: Sale, bought: str, outcome: str, headline: str):
+def test_a_receipts_headline_follows_the_outcome(
+    client: Client, open_sale: Sale, bought: str, outcome: str, headline: str
+):
     page = client.get(receipts.address(open_sale.id, bought) + outcome).content.decode()
 
     assert f"<h1>{headline}</h1>" in page
@@ -206,14 +210,14 @@ def test_a_wrong_address_says_nothing_but_what_to_do(
     assert "ada" not in text
 
 
-def test_an_address_whose_order_is_nowhere(client: Client, open_sale: Sale):
+def test_a_receipt_for_a_missing_order_asks_to_retry(client: Client, open_sale: Sale):
     page = client.get(receipts.address(open_sale.id, "1771063530000-0"))
 
     assert (page.status_code, page["Retry-After"]) == (503, "5")
     assert "We are looking for your order" in page.content.decode()
 
 
-def test_an_address_whose_sale_is_nowhere(client: Client, db: None):
+def test_a_receipt_for_a_missing_sale_is_unavailable(client: Client, db: None):
     assert client.get(receipts.address(999, "1771063530000-0")).status_code == 503
 
 
@@ -258,9 +262,7 @@ def test_a_receipt_takes_no_other_method(client: Client, open_sale: Sale, bought
 
 
 @pytest.mark.django_db(transaction=True)  # the server, another process, reads SQL
-def test_the_api_leads_to_a_receipt_that_is_kept_by_nobody(
-    http: httpx.Client, open_sale: Sale, seen: Callable[[], None]
-):
+def test_the_api_links_to_an_uncached_receipt(http: httpx.Client, open_sale: Sale, seen: Callable[[], None]):
     seen()
     path = http.post("/api/sale/purchase", json={"userId": "ada@example.com"}).json()["receiptUrl"]
 

@@ -11,7 +11,7 @@ from sales.store.keys import key_of, slot
 pytestmark = pytest.mark.pure
 
 
-def test_one_server_is_taken_as_it_is():
+def test_a_single_servers_address_is_kept_unchanged():
     for url in ("redis://localhost:6379/0", "rediss://:secret@redis.example.com", "unix:///run/redis.sock?db=1"):
         address = parse_redis_address(url)
 
@@ -53,7 +53,7 @@ def test_tls_is_verified_and_reaches_every_server_of_an_address():
     assert address.cache_location == "redis://cluster:6379/0"
 
 
-def test_sentinels_have_a_login_of_their_own_and_tls_as_the_servers_unless_told_otherwise():
+def test_sentinels_have_their_own_login_and_inherit_tls():
     login = "sentinel_username=watcher&sentinel_password=s3same%3F"
     guarded = parse_redis_address(f"rediss+sentinel://shop:word@s-1/shop/0?{login}")
     bare = parse_redis_address("rediss+sentinel://shop:word@s-1/shop/0?sentinel_ssl=false")
@@ -103,7 +103,7 @@ def test_files_of_tls_are_looked_at_before_anything_starts(tmp_path: Path):
         ("redis+cluster://:pass/word@a:7000", "not written as in a URL"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line_without_the_password(url: str, words: str):
+def test_errors_are_one_line_without_the_password(url: str, words: str):
     with pytest.raises(ValueError, match=words) as wrong:
         parse_redis_address(url)
 

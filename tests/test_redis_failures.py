@@ -64,7 +64,7 @@ def assert_503(response: httpx.Response, code: str) -> None:
     assert response.json()["remainingStock"] is None
 
 
-def test_a_lost_answer_is_unknown_and_a_repeat_with_its_key_settles_it(
+def test_a_lost_answer_is_settled_by_repeating_its_key(
     proxied_server: WebServer, proxy: LossyProxy, open_sale: Sale, seen: Callable[[], None]
 ):
     seen()
@@ -146,7 +146,7 @@ def test_a_redis_that_hangs_is_answered_in_time(
     assert store.client().hlen(store.key(open_sale.id, "purchases")) == 10
 
 
-def test_a_redis_that_died_is_used_again_when_it_is_back(
+def test_a_redis_that_returns_is_used_again(
     transactional_db: None, own_server: WebServer, redis_server: RedisServer, open_sale: Sale, seen: Callable[[], None]
 ):
     seen()

@@ -168,7 +168,7 @@ def look(url: str, var_dir: Path) -> dict[str, str]:
     return found
 
 
-def test_a_server_whose_certificate_nobody_vouches_for_is_not_believed(
+def test_a_server_with_an_untrusted_certificate_is_not_believed(
     guarded: OneServer, trusting: dict[str, str], tmp_path: Path
 ):
     other = Certificate(tmp_path)

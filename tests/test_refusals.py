@@ -31,7 +31,7 @@ def test_no_page_at_the_address(http: httpx.Client):
 
 
 @pytest.mark.pure
-def test_who_works_at_the_desk_is_led_back_to_it(admin_client: Client, static_files: None):
+def test_the_desks_refusals_lead_back_to_it(admin_client: Client, static_files: None):
     page = admin_client.get("/admin/nowhere/")
 
     assert page.status_code == 404
@@ -93,7 +93,7 @@ def test_redis_is_gone(http: httpx.Client, redis_server: RedisServer, open_sale:
         (refusals.server_error, (), 500, "Something went wrong"),
     ],
 )
-def test_what_django_asks_for_when_it_fails(handler: Callable, arguments: tuple, status: int, title: str):
+def test_djangos_own_failures_show_our_page(handler: Callable, arguments: tuple, status: int, title: str):
     response = handler(RequestFactory().get("/"), *arguments)
 
     assert response.status_code == status

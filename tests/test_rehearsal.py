@@ -117,9 +117,7 @@ def test_a_rehearsal_proves_the_sale_and_leaves_no_trace(server: WebServer, open
     assert writer.popen.poll() is None
 
 
-def test_nobody_finds_a_rehearsal_who_does_not_know_its_address(
-    http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None]
-):
+def test_a_rehearsal_is_found_only_by_its_address(http: httpx.Client, make_sale: MakeSale, seen: Callable[[], None]):
     make_sale(slug="real", starts_in=-3600)
     sale = staged()
     seen()
@@ -145,7 +143,7 @@ def test_without_any_sale_a_rehearsal_is_not_the_current_one(http: httpx.Client,
     assert (response.status_code, response.json()["code"]) == (404, "no_sale")
 
 
-def test_what_is_closed_is_not_found_any_more(http: httpx.Client, open_sale: Sale, seen: Callable[[], None]):
+def test_a_closed_rehearsal_is_not_found(http: httpx.Client, open_sale: Sale, seen: Callable[[], None]):
     sale = staged()
     seen()
     address = f"/api/sales/{sale.slug}/purchase"
@@ -158,7 +156,7 @@ def test_what_is_closed_is_not_found_any_more(http: httpx.Client, open_sale: Sal
     assert http.post(address, json={"userId": "bob"}).json()["code"] == "no_sale"
 
 
-def test_to_publish_every_sale_neither_lists_a_rehearsal_nor_ends_it(open_sale: Sale):
+def test_publishing_every_sale_does_not_touch_a_rehearsal(open_sale: Sale):
     sale = staged()
 
     publishing.publish_all()
@@ -189,7 +187,7 @@ def test_a_rehearsal_that_is_stopped_leaves_no_trace(
     assert trace() == before
 
 
-def test_what_a_killed_rehearsal_left_is_removed_by_the_next(server: WebServer, open_sale: Sale, writer: OrderWriter):
+def test_a_killed_rehearsals_traces_are_removed_by_the_next(server: WebServer, open_sale: Sale, writer: OrderWriter):
     before = trace()
     left = staged(ends_in=timedelta(seconds=-1))
     store.client().xadd(store.key(left.id, "orders"), {"user_id": "ada", "remaining_stock": 19, "key_digest": ""})
@@ -213,9 +211,7 @@ def test_a_rehearsal_that_is_under_way_is_left_alone(server: WebServer, open_sal
 
 
 @pytest.mark.long
-def test_an_old_rehearsals_number_that_is_a_real_sales_now_is_no_reason_to_remove_that(
-    server: WebServer, open_sale: Sale, writer: OrderWriter
-):
+def test_a_real_sale_with_a_rehearsals_number_is_kept(server: WebServer, open_sale: Sale, writer: OrderWriter):
     store.client().hset(store.REHEARSALS, f"rehearsal-{'0' * 32}", f"{open_sale.id} 0 1")
 
     rehearsal.rehearse(server.url)
@@ -313,7 +309,7 @@ def remember(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str) -> N
     monkeypatch.setattr(deployment, "WEB_ADDRESS", tmp_path / "web_address")
 
 
-def test_the_web_server_of_make_run_is_found_on_its_port(
+def test_the_web_server_of_make_run_is_found(
     serve: Callable[..., WebServer], writer: OrderWriter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     remember(monkeypatch, tmp_path, serve().url)
@@ -360,7 +356,7 @@ def test_a_web_server_on_other_data(
 
 
 @pytest.mark.long
-def test_a_web_server_that_serves_another_name_is_asked_by_it(
+def test_a_web_server_is_addressed_by_its_own_name(
     serve: Callable[..., WebServer], open_sale: Sale, writer: OrderWriter, settings: Settings
 ):
     port = free_port()
@@ -372,7 +368,7 @@ def test_a_web_server_that_serves_another_name_is_asked_by_it(
 
 
 @pytest.mark.long
-def test_a_redis_that_dies_half_way_is_cleaned_up_by_the_next(
+def test_the_next_rehearsal_cleans_up_after_a_redis_crash(
     server: WebServer, open_sale: Sale, writer: OrderWriter, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ):
     before_in_sql = trace()[1:]

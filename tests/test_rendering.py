@@ -21,7 +21,7 @@ def _fresh(request: pytest.FixtureRequest, seen: Callable[[], None]) -> None:
         seen()
 
 
-def test_the_page_is_compressed_for_those_who_take_it(http: httpx.Client, open_sale: Sale):
+def test_the_page_is_compressed_for_browsers_that_accept_it(http: httpx.Client, open_sale: Sale):
     plain = http.get("/", headers={"Accept-Encoding": "identity"})
     packed = http.get("/", headers={"Accept-Encoding": "br, gzip"})
     refused = http.get("/", headers={"Accept-Encoding": "gzip;q=0"})
@@ -59,7 +59,7 @@ def test_a_compressed_page_is_not_sent_again(http: httpx.Client, open_sale: Sale
         ("*;q=0", False),
     ],
 )
-def test_who_takes_gzip(header: str, takes: bool):
+def test_the_accept_encoding_header_decides_about_gzip(header: str, takes: bool):
     assert rendering.allows(header, "gzip") is takes
 
 

@@ -36,7 +36,7 @@ def replace_for_a_while(master: Node, replica: Node) -> None:
 
 
 @pytest.mark.parametrize("is_cut_off", [True, False])
-def test_what_it_has_lost_closes_the_sale(redis_node: Node, replica: Node, shop: Shop, is_cut_off: bool):
+def test_a_replica_that_lost_purchases_closes_the_sale(redis_node: Node, replica: Node, shop: Shop, is_cut_off: bool):
     master = redis_node
     sale, client = SoldSale(shop, "sale-0", master), Client(shop.ports[0], "sale-0")
     wait_until(lambda: replica.client.info("replication")["master_link_status"] == "up", "the replica has its link")

@@ -109,14 +109,14 @@ def test_every_permission_that_there_is_belongs_to_administrators(db: None):
     assert set(Permission.objects.all()) == set(held), "grant what is missing in a migration: see sales/roles.py"
 
 
-def test_who_is_signed_in_without_a_role_sees_nothing(order: Order):
+def test_users_without_a_role_see_only_an_empty_desk(order: Order):
     client = Client()
     client.force_login(User.objects.create_user("nobody", is_staff=True))
 
     assert allowed(answers(client, order)) == {"the desk", OWN}
 
 
-def test_who_is_not_signed_in_is_sent_to_the_log_in(order: Order):
+def test_the_desk_sends_anonymous_visitors_to_the_log_in(order: Order):
     paths = (f"/admin/sales/sale/{order.sale_id}/pause-sale/", "/admin/sales/order/export/", "/admin/sales/sale/")
 
     answers = [Client().get(path) for path in paths] + [Client().post(paths[0])]
@@ -134,7 +134,7 @@ def test_a_viewer_is_offered_no_steps(order: Order):
     assert "Duplicate" not in page
 
 
-def test_the_button_that_cancels_is_there_for_whom_it_works(order: Order):
+def test_only_roles_that_may_cancel_see_the_button(order: Order):
     address = f"/admin/sales/order/{order.id}/"
 
     pages = {role: member(role).get(f"{address}change/").content.decode() for role in roles.ROLES}

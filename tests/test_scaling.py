@@ -68,7 +68,7 @@ def test_a_plan_follows_from_the_costs():
 
 
 @pytest.mark.long
-def test_what_one_sale_bears_follows_from_the_costs():
+def test_the_limit_of_one_sale_follows_from_the_costs():
     shoppers, stock, web_cores = FULL_SALE
 
     rush = play({"shoppers": shoppers, "stock": stock}, web_cores, sales=1)
@@ -100,7 +100,7 @@ def test_with_less_than_the_plan_a_core_is_filled():
 
 
 @pytest.mark.pure
-def test_plans_use_the_price_of_an_attempt_that_the_table_shows():
+def test_plans_use_the_tables_price_of_an_attempt():
     costs = costs_in_the_cloud(RESULTS)
 
     (price,) = cells(f"an attempt in it, {PROXIED} connections")[:1]
@@ -135,7 +135,7 @@ def test_the_machines_have_the_cores_of_the_plan():
 
 
 @pytest.mark.pure
-def test_one_machine_does_it_all_while_that_does_not_fill_it():
+def test_one_machine_does_everything_until_it_is_full():
     assert machines.rent(1, 1, 1, used_cores=1.4, full=0.7) == {"all": 1}
     assert machines.rent(1, 1, 1, used_cores=1.41, full=0.7)["web"] == 1
 
@@ -167,7 +167,7 @@ def test_a_larger_crowd_takes_more():
 
 
 @pytest.mark.parametrize("words", [["SHOPPERS=many"], ["STOCK=0"], ["SHOPPERS=-5"], ["STOCK=1.5"]])
-def test_what_is_no_number_is_named(words: list[str]):
+def test_senseless_numbers_are_named(words: list[str]):
     done = subprocess.run(["make", "plan", *words], cwd=settings.BASE_DIR, capture_output=True, text=True, check=False)
 
     assert done.returncode != 0

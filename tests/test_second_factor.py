@@ -116,7 +116,7 @@ def test_without_a_second_factor_the_password_is_enough(olga: User):
     assert f'<a href="{PAGE}">Second factor</a>' in page
 
 
-def test_it_is_set_up_with_a_first_code_and_ten_backup_codes(olga: User):
+def test_setup_needs_a_code_and_gives_ten_backup_codes(olga: User):
     client = signed_in("")
 
     before = post(client, "begin")
@@ -154,7 +154,7 @@ def test_a_wrong_first_code_turns_nothing_on(olga: User):
     assert is_in(sign_in(Client())), "an app that was never confirmed locks nobody out"
 
 
-def test_once_it_is_on_the_password_alone_is_not_enough(protected: tuple[User, list[str]]):
+def test_with_it_on_the_password_is_not_enough(protected: tuple[User, list[str]]):
     olga, _ = protected
 
     without, with_code = sign_in(Client()), sign_in(Client(), next_code(olga))
@@ -164,7 +164,7 @@ def test_once_it_is_on_the_password_alone_is_not_enough(protected: tuple[User, l
     assert is_in(with_code)
 
 
-def test_who_does_not_know_the_password_hears_nothing_of_the_code(protected: tuple[User, list[str]]):
+def test_a_wrong_password_reveals_nothing_about_the_code(protected: tuple[User, list[str]]):
     olga, _ = protected
     code = next_code(olga)
 
@@ -221,7 +221,7 @@ def let_in(*attempts: Callable[[], object]) -> int:
 
 @pytest.mark.pure
 @pytest.mark.parametrize("is_backup", [False, True])
-def test_of_those_who_send_a_code_at_once_one_is_let_in(transactional_db: None, is_backup: bool):
+def test_only_one_of_simultaneous_codes_is_accepted(transactional_db: None, is_backup: bool):
     olga = User.objects.create_superuser("olga")
     second_factor.begin(olga)
     _, codes = second_factor.turn_on(olga, next_code(olga))
@@ -255,7 +255,7 @@ def test_a_backup_code_is_taken_once_however_it_is_typed(protected: tuple[User, 
     assert is_in(sign_in(Client(), codes[4].upper().replace("-", " ")))
 
 
-def test_wrong_codes_of_the_app_do_not_lock_the_backup_codes(protected: tuple[User, list[str]]):
+def test_wrong_app_codes_do_not_lock_backup_codes(protected: tuple[User, list[str]]):
     olga, codes = protected
 
     sign_in(Client(), wrong_code(olga))
@@ -263,7 +263,7 @@ def test_wrong_codes_of_the_app_do_not_lock_the_backup_codes(protected: tuple[Us
     assert is_in(sign_in(Client(), codes[0]))
 
 
-def test_another_persons_backup_code_is_worth_nothing(protected: tuple[User, list[str]]):
+def test_another_persons_backup_code_is_refused(protected: tuple[User, list[str]]):
     pia = User.objects.create_user("pia", is_staff=True)
     second_factor.begin(pia)
     _, hers = second_factor.turn_on(pia, next_code(pia))
@@ -296,7 +296,7 @@ def test_a_session_that_was_opened_without_the_code_sees_nothing(protected: tupl
     assert "without the code of your second factor" in text(client.get("/admin/login/"))
 
 
-def test_other_sessions_are_asked_for_a_code_once_it_is_turned_on(olga: User):
+def test_turning_it_on_asks_other_sessions_for_a_code(olga: User):
     here, elsewhere = signed_in(""), signed_in("")
     post(here, "begin")
 
@@ -335,7 +335,7 @@ def test_new_backup_codes_take_the_place_of_the_earlier_ones(protected: tuple[Us
     assert not is_in(sign_in(Client(), codes[1]))
 
 
-def test_to_begin_again_does_not_take_away_what_is_on(protected: tuple[User, list[str]]):
+def test_beginning_again_keeps_an_active_second_factor(protected: tuple[User, list[str]]):
     olga, _ = protected
     client = signed_in(next_code(olga))
 
@@ -345,7 +345,7 @@ def test_to_begin_again_does_not_take_away_what_is_on(protected: tuple[User, lis
     assert TOTPDevice.objects.filter(user=olga).count() == 1
 
 
-def test_where_it_is_required_people_set_it_up_before_anything_else(olga: User, settings: Settings):
+def test_when_required_it_is_set_up_before_anything_else(olga: User, settings: Settings):
     settings.SECOND_FACTOR_IS_REQUIRED = True
     client = Client()
 
@@ -359,7 +359,7 @@ def test_where_it_is_required_people_set_it_up_before_anything_else(olga: User, 
     assert client.get("/admin/sales/sale/").status_code == 200
 
 
-def test_who_has_yet_to_set_it_up_can_sign_out(olga: User, settings: Settings):
+def test_users_without_it_can_still_sign_out(olga: User, settings: Settings):
     settings.SECOND_FACTOR_IS_REQUIRED = True
     client = Client()
     sign_in(client)
@@ -370,7 +370,7 @@ def test_who_has_yet_to_set_it_up_can_sign_out(olga: User, settings: Settings):
     assert "_auth_user_id" not in client.session
 
 
-def test_where_it_is_required_who_turns_it_off_sets_up_another(protected: tuple[User, list[str]], settings: Settings):
+def test_when_required_turning_it_off_leads_to_setup(protected: tuple[User, list[str]], settings: Settings):
     settings.SECOND_FACTOR_IS_REQUIRED = True
     olga, codes = protected
     client = signed_in(next_code(olga))
@@ -408,7 +408,7 @@ def test_an_administrator_takes_a_lost_one_away(administrator: Client, protected
 
 
 @pytest.mark.pure
-def test_the_list_of_people_shows_who_has_one(administrator: Client, protected: tuple[User, list[str]]):
+def test_the_list_of_people_shows_each_second_factor(administrator: Client, protected: tuple[User, list[str]]):
     rows = re.findall(r'field-username"><a href="[^"]+">(\w+)<.*?alt="(True|False)"></td></tr>', people(administrator))
 
     assert rows == [("boss", "False"), ("olga", "True")]
@@ -428,7 +428,7 @@ def test_of_ones_own_a_code_is_asked(administrator: Client):
 
 
 @pytest.mark.pure
-def test_nobody_else_takes_it_away(protected: tuple[User, list[str]]):
+def test_an_operator_cannot_take_anothers_second_factor_away(protected: tuple[User, list[str]]):
     olga, _ = protected
     pia = User.objects.create_user("pia", is_staff=True)
     pia.groups.add(Group.objects.get(name="operator"))
@@ -460,7 +460,7 @@ def test_shoppers_accounts_have_no_page_of_it(db: None):
     assert not TOTPDevice.objects.exists()
 
 
-def test_the_command_lets_in_who_has_lost_everything(
+def test_the_command_lets_in_a_user_without_any_code(
     protected: tuple[User, list[str]], capsys: pytest.CaptureFixture[str]
 ):
     olga, _ = protected
@@ -476,7 +476,7 @@ def test_the_command_lets_in_who_has_lost_everything(
 
 
 @pytest.mark.pure
-def test_the_command_names_whom_it_does_not_know(db: None):
+def test_the_command_names_an_unknown_user(db: None):
     with pytest.raises(CommandError, match="Nobody signs in as 'nobody'"):
         call_command("forget_second_factor", "nobody")
 

@@ -58,7 +58,7 @@ def test_over_https_the_session_travels_over_nothing_else(https_server: WebServe
     assert response.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains; preload"
 
 
-def test_who_comes_over_http_is_sent_to_https(https_server: WebServer):
+def test_desk_visits_over_http_are_redirected_to_https(https_server: WebServer):
     response = httpx.get(f"{https_server.url}/admin/login/")
 
     assert response.status_code == 301
@@ -66,7 +66,7 @@ def test_who_comes_over_http_is_sent_to_https(https_server: WebServer):
 
 
 @pytest.mark.parametrize(("trusted", "status"), [("127.0.0.0/8", 200), ("10.0.0.0/8", 301)])
-def test_where_proxies_are_named_only_they_say_that_it_was_https(server: WebServer, trusted: str, status: int):
+def test_only_named_proxies_are_trusted_about_https(server: WebServer, trusted: str, status: int):
     with WebServer(
         {"PORT": str(free_port()), "HTTPS": "on", "WEB_CONCURRENCY": "1", "TRUSTED_PROXIES": trusted}, PATIENT
     ) as named:
@@ -86,7 +86,7 @@ def test_a_forwarded_host_is_nobodys(https_server: WebServer):
 
 
 @pytest.mark.parametrize("path", ["/", "/sales/?page=1&q=%0d%0aX:%20y", "/api/sale/status", "/api/sale/user/a%0d%0ab"])
-def test_who_reads_on_the_lane_over_http_is_sent_to_https(https_server: WebServer, path: str):
+def test_lane_reads_over_http_are_redirected_to_https(https_server: WebServer, path: str):
     response = httpx.get(f"{https_server.url}{path}")
 
     assert response.status_code == 301
@@ -95,7 +95,7 @@ def test_who_reads_on_the_lane_over_http_is_sent_to_https(https_server: WebServe
 
 
 @pytest.mark.parametrize("path", ["/api/sale/purchase", "/", "/orders/find/", "/admin/login/"])
-def test_what_is_sent_over_http_is_refused(https_server: WebServer, open_sale: Sale, path: str):
+def test_data_sent_over_http_is_refused(https_server: WebServer, open_sale: Sale, path: str):
     response = httpx.post(f"{https_server.url}{path}", json={"userId": "ada@example.com"})
 
     assert response.status_code == 403
@@ -104,7 +104,7 @@ def test_what_is_sent_over_http_is_refused(https_server: WebServer, open_sale: S
     assert store.client().hlen(store.key(open_sale.id, "purchases")) == 0
 
 
-def test_what_is_sent_over_https_is_decided(https_server: WebServer, open_sale: Sale, seen: Callable[[], None]):
+def test_attempts_over_https_are_decided(https_server: WebServer, open_sale: Sale, seen: Callable[[], None]):
     seen()
     response = httpx.post(
         f"{https_server.url}/api/sale/purchase", json={"userId": "ada@example.com"}, headers=OVER_HTTPS
@@ -141,7 +141,7 @@ def test_without_https_nobody_is_redirected_or_bound_to_it(http: httpx.Client):
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/live"])
-def test_health_is_answered_over_http_to_who_watches_from_inside(https_server: WebServer, path: str):
+def test_health_is_answered_over_http(https_server: WebServer, path: str):
     response = httpx.get(f"{https_server.url}{path}")
 
     assert response.json()["status"]
@@ -149,7 +149,7 @@ def test_health_is_answered_over_http_to_who_watches_from_inside(https_server: W
 
 
 @pytest.mark.parametrize("path", ["/healthy", "/health/live/", "/api/sale/user/health"])
-def test_what_only_looks_like_health_is_not(https_server: WebServer, path: str):
+def test_addresses_like_health_are_redirected(https_server: WebServer, path: str):
     assert httpx.get(f"{https_server.url}{path}").status_code == 301
 
 
@@ -207,7 +207,7 @@ def test_djangos_own_check_for_deployment_finds_nothing():
         ("CORS_ORIGINS", "null", "not an origin as browsers write it"),
     ],
 )
-def test_a_setting_that_makes_no_sense_stops_the_start_with_one_line(name: str, value: str, words: str):
+def test_a_senseless_setting_stops_the_start_with_one_line(name: str, value: str, words: str):
     result = run_manage("check", **{name: value})
 
     assert result.returncode == 1

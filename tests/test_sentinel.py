@@ -67,7 +67,7 @@ def test_the_web_servers_find_the_master_that_takes_over(watched: WatchedMaster,
 
 
 @pytest.mark.usefixtures("busy")
-def test_what_a_failover_loses_is_found_and_closes_the_sales(watched: WatchedMaster, shop: Shop, sales: list[SoldSale]):
+def test_a_failovers_loss_is_found_and_closes_the_sales(watched: WatchedMaster, shop: Shop, sales: list[SoldSale]):
     master = watched.master()
     for replica in watched.replicas():
         replica.lose_link()

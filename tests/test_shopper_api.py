@@ -79,7 +79,7 @@ def test_a_wrong_code_is_unauthorized_and_a_used_one_too(http: httpx.Client):
         (b"{}", {"Content-Type": "application/json", "Origin": "https://evil.example"}, 403, "forbidden"),
     ],
 )
-def test_what_is_wrong_is_told_and_sends_nothing(
+def test_wrong_requests_are_explained_and_send_nothing(
     http: httpx.Client, path: str, content: bytes, headers: dict[str, str], status: int, code: str
 ):
     refused = http.post(path, content=content, headers=headers)
@@ -89,14 +89,14 @@ def test_what_is_wrong_is_told_and_sends_nothing(
     assert not store.client().keys("codes:*")
 
 
-def test_other_methods_are_told_which_there_is(http: httpx.Client):
+def test_other_methods_learn_the_allowed_one(http: httpx.Client):
     refused = http.get("/api/shopper/code")
 
     assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
     assert refused.json()["code"] == "method_not_allowed"
 
 
-def test_who_asks_for_too_many_codes_waits(http: httpx.Client):
+def test_too_many_code_requests_have_to_wait(http: httpx.Client):
     address = calm_address()
 
     answers = [ask(http, address) for _ in range(6)]
@@ -108,7 +108,9 @@ def test_who_asks_for_too_many_codes_waits(http: httpx.Client):
 
 
 @pytest.mark.parametrize(("token", "status"), [("", 200), ("Bearer fs_x", 401), ("Bearer x", 401), ("Basic eDp5", 200)])
-def test_who_is_asking(http: httpx.Client, verified_sale: Sale, token: str, status: int):
+def test_the_api_names_no_shopper_without_a_valid_token(
+    http: httpx.Client, verified_sale: Sale, token: str, status: int
+):
     answer = who(http, token)
 
     assert answer.status_code == status
@@ -118,7 +120,7 @@ def test_who_is_asking(http: httpx.Client, verified_sale: Sale, token: str, stat
         assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-def test_a_sale_tells_only_whom_it_takes_for_somebody(http: httpx.Client, verified_sale: Sale):
+def test_a_sale_names_only_shoppers_it_accepts(http: httpx.Client, verified_sale: Sale):
     of_this, of_another = (tokens.issue(ADA, sale_id=verified_sale.id + number) for number in (0, 1))
     of_partner = tokens.vouch(ADA, verified_sale.id, verified_sale.key_number, seconds=10**15)
 
@@ -136,7 +138,7 @@ def test_an_open_sale_looks_at_no_cookie(http: httpx.Client, open_sale: Sale, se
     assert who(http, "").json() == {"userId": None, "expiresTime": None}
 
 
-def test_without_a_mail_server_it_says_that_no_mail_can_be_sent(db: None, redis_server: object, static_files: None):
+def test_without_a_mail_server_codes_are_unavailable(db: None, redis_server: object, static_files: None):
     with WebServer({"PORT": str(free_port()), "EMAIL_URL": "", "WEB_CONCURRENCY": "1"}) as own:
         refused = httpx.post(f"{own.url}/api/shopper/code", json={"email": ADA})
 

@@ -133,7 +133,7 @@ def test_a_clock_that_was_set_back_limits_nobody(open_sale: Sale, settings: Sett
 
 
 @pytest.mark.parametrize("early_us", [1, 999, 1000, 1001, 333_333, 999_999, 3_333_332])
-def test_the_wait_is_what_must_pass_and_no_millisecond_less(open_sale: Sale, settings: Settings, early_us: int):
+def test_the_wait_is_exact_to_the_millisecond(open_sale: Sale, settings: Settings, early_us: int):
     settings.USER_RATE = Rate(3, 10)
     ahead_us = 2 * 3_333_333 + early_us
 
@@ -144,7 +144,7 @@ def test_the_wait_is_what_must_pass_and_no_millisecond_less(open_sale: Sale, set
     assert (refused.is_limited, too_early.is_limited, in_time.is_limited) == (True, True, False)
 
 
-def test_who_waits_a_period_has_the_whole_limit_again(open_sale: Sale, settings: Settings):
+def test_waiting_a_period_restores_the_whole_limit(open_sale: Sale, settings: Settings):
     settings.USER_RATE = Rate(7, 1)
     spent = decide_at_once(open_sale, 0, attempts=7)
 
@@ -153,7 +153,7 @@ def test_who_waits_a_period_has_the_whole_limit_again(open_sale: Sale, settings:
     assert [decision.is_limited for decision in a_period_later.decisions] == [False] * 7 + [True]
 
 
-def test_a_state_of_long_ago_is_worth_no_more_than_none(open_sale: Sale, settings: Settings):
+def test_an_old_state_counts_no_more_than_none(open_sale: Sale, settings: Settings):
     settings.USER_RATE = Rate(3, 10)
 
     decided = decide_at_once(open_sale, -3600 * SECOND_US, attempts=4)
@@ -184,7 +184,7 @@ def test_one_more_comes_when_a_step_is_over(
 
 
 @pytest.mark.parametrize("rate", RATES, ids=str)
-def test_what_is_told_comes_true(open_sale: Sale, settings: Settings, rate: Rate):
+def test_announced_limits_come_true(open_sale: Sale, settings: Settings, rate: Rate):
     settings.USER_RATE = rate
     spent = decide_at_once(open_sale, 0, attempts=(rate.limit + 1) // 2)
     told = spent.decisions[-1]
@@ -274,7 +274,7 @@ async def test_a_limit_that_is_off_leaves_nothing_in_redis(open_sale: Sale, sett
     assert purchase.quota is None
 
 
-async def test_the_state_of_a_limit_expires_and_stays_out_of_the_append_only_file(open_sale: Sale, settings: Settings):
+async def test_limit_state_expires_and_skips_the_append_only_file(open_sale: Sale, settings: Settings):
     settings.USER_RATE = Rate(10, 36_000)
     before = len(append_only_file())
 

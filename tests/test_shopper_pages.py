@@ -44,9 +44,7 @@ def sold(sale: Sale) -> int:
     return store.client().hlen(store.key(sale.id, "purchases"))
 
 
-def test_a_code_confirms_the_address_in_this_browser_and_leads_back_to_the_sale(
-    http: httpx.Client, verified_sale: Sale
-):
+def test_a_code_confirms_the_address_and_leads_back(http: httpx.Client, verified_sale: Sale):
     asked = ask(http, " ADA@Example.com", verified_sale.slug)
     confirmed = give(http, codes_of(ADA).typed, sale=verified_sale.slug)
 
@@ -58,7 +56,7 @@ def test_a_code_confirms_the_address_in_this_browser_and_leads_back_to_the_sale(
     assert f"<strong>{ADA}</strong> is confirmed" in http.get("/shopper/").text
 
 
-def test_the_cookie_is_for_our_own_pages_alone_and_holds_no_state(http: httpx.Client):
+def test_the_cookie_is_only_for_our_pages_and_stateless(http: httpx.Client):
     ask(http)
 
     cookie = give(http, codes_of(ADA).typed).headers["set-cookie"]
@@ -69,7 +67,7 @@ def test_the_cookie_is_for_our_own_pages_alone_and_holds_no_state(http: httpx.Cl
     assert not store.client().keys("codes:*")
 
 
-def test_who_has_confirmed_buys_under_that_address(http: httpx.Client, verified_sale: Sale):
+def test_a_confirmed_shopper_buys_under_that_address(http: httpx.Client, verified_sale: Sale):
     http.cookies.set(identities.COOKIE, tokens.issue(ADA))
 
     bought = http.post(f"/sales/{verified_sale.slug}/", data={}, headers=OWN)
@@ -92,7 +90,7 @@ def test_a_press_that_may_come_from_another_site_buys_nothing(
     assert sold(verified_sale) == 0
 
 
-def test_who_has_not_confirmed_is_told_how(http: httpx.Client, verified_sale: Sale):
+def test_an_unconfirmed_shopper_learns_how_to_confirm(http: httpx.Client, verified_sale: Sale):
     refused = http.post(f"/sales/{verified_sale.slug}/", data={"userId": ADA}, headers=OWN)
 
     assert refused.status_code == 401
@@ -123,7 +121,7 @@ def test_a_wrong_code_confirms_nothing_and_can_be_typed_again(http: httpx.Client
     assert give(http, right).status_code == 303
 
 
-def test_who_asks_again_after_too_many_wrong_tries_gets_in_with_the_new_code(http: httpx.Client):
+def test_a_new_code_works_after_too_many_wrong_tries(http: httpx.Client):
     ask(http)
     dead = codes_of(ADA).typed
     wrong = [give(http, "1").status_code for _ in range(email_codes.MOST_TRIES)]
@@ -137,7 +135,7 @@ def test_who_asks_again_after_too_many_wrong_tries_gets_in_with_the_new_code(htt
     assert give(http, codes_of(ADA).typed).status_code == 303
 
 
-def test_the_mails_link_confirms_by_a_press_and_not_by_being_opened(http: httpx.Client):
+def test_the_mailed_link_confirms_only_by_a_press(http: httpx.Client):
     ask(http)
     linked = codes_of(ADA).linked
 
@@ -151,7 +149,7 @@ def test_the_mails_link_confirms_by_a_press_and_not_by_being_opened(http: httpx.
 
 
 @pytest.mark.parametrize("text", ["", "ada", "ada@example.com, bob@example.com", "ada\r\nBcc: bob@example.com"])
-def test_what_is_no_address_is_told_so_and_stays_in_the_form(http: httpx.Client, text: str):
+def test_an_invalid_address_is_refused_with_an_example(http: httpx.Client, text: str):
     refused = ask(http, text)
 
     assert refused.status_code == 400
@@ -183,7 +181,7 @@ def test_no_form_leads_anywhere_but_to_a_sale(http: httpx.Client, sale: str):
     assert "evil" not in given.headers.get("location", "")
 
 
-def test_what_is_sent_to_an_address_is_limited_whoever_asks_and_in_whatever_spelling(http: httpx.Client):
+def test_mails_to_one_mailbox_are_limited_across_spellings(http: httpx.Client):
     address = calm_address()
 
     answers = [ask(http, address.replace("@", f"+{n}@")).status_code for n in range(6)]
@@ -194,9 +192,7 @@ def test_what_is_sent_to_an_address_is_limited_whoever_asks_and_in_whatever_spel
 @pytest.mark.parametrize(
     ("language", "sentence", "unit"), [("en", "ask again in", "minute"), ("de", "bitten Sie in", "Minute")]
 )
-def test_who_has_to_wait_for_a_code_is_told_for_how_many_minutes(
-    http: httpx.Client, language: str, sentence: str, unit: str
-):
+def test_a_limited_shopper_sees_the_minutes_to_wait(http: httpx.Client, language: str, sentence: str, unit: str):
     address = calm_address()
 
     answers = [ask(http, address, **{"Accept-Language": language}) for _ in range(6)]
@@ -217,7 +213,7 @@ def test_forgetting_ends_it_in_this_browser(http: httpx.Client, verified_sale: S
 
 
 @pytest.mark.django_db(transaction=True)  # the server reads SQL
-def test_whoever_has_confirmed_the_name_needs_no_code(http: httpx.Client, verified_sale: Sale):
+def test_a_confirmed_name_needs_no_code(http: httpx.Client, verified_sale: Sale):
     headers = {"Authorization": f"Bearer {tokens.issue(ADA)}"}
     code = http.post("/api/sale/purchase", json={}, headers=headers).json()["orderCode"]
     form = {"sale": verified_sale.slug, "user_id": ADA}
@@ -241,7 +237,7 @@ def press(page: Page) -> None:
     page.locator("#press").click()
 
 
-def test_in_a_browser_from_the_sale_to_the_mail_and_back_to_the_button(open_page: OpenPage, verified_sale: Sale):
+def test_a_browser_goes_from_sale_through_mail_to_purchase(open_page: OpenPage, verified_sale: Sale):
     page = open_page(f"/sales/{verified_sale.slug}/")
     press(page)
     expect(page.locator("#answer-headline")).to_have_text("Confirm your e-mail address first")
@@ -271,9 +267,7 @@ def test_without_javascript_too(open_page: OpenPage, verified_sale: Sale):
     expect(page.get_by_role("heading", name="You have it!")).to_be_visible()
 
 
-def test_the_link_works_in_another_browser_than_the_one_that_asked(
-    visitor: browsers.Visitor, http: httpx.Client, verified_sale: Sale
-):
+def test_the_link_works_in_any_browser(visitor: browsers.Visitor, http: httpx.Client, verified_sale: Sale):
     ask(http, sale=verified_sale.slug)
     linked = codes_of(ADA).linked
 
@@ -287,7 +281,7 @@ def test_the_link_works_in_another_browser_than_the_one_that_asked(
     "path",
     ["/shopper/confirm/?email=a%40example.com&code=5ec2e7", "/shopper/enter/widget/?token=5ec2e7", "/x?q=5ec2e7"],
 )
-def test_what_a_pages_address_holds_goes_with_no_other_request(visitor: browsers.Visitor, path: str):
+def test_other_requests_never_carry_a_pages_full_address(visitor: browsers.Visitor, path: str):
     """As a request's Referer it would be in the logs of whatever stands in front."""
     page = visitor.open("/health/live")
     referers: list[str | None] = []

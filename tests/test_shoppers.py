@@ -71,7 +71,7 @@ def test_the_spelling(typed: str, spelling: str):
         ("\u3164", "empty"),
     ],
 )
-def test_what_names_nobody(typed: object, reason: str):
+def test_invalid_names_are_refused_with_a_reason(typed: object, reason: str):
     with pytest.raises(InvalidShopper, match=reason):
         normalise(typed)
 
@@ -110,7 +110,7 @@ LABELS = st.text("aßẞςΣéÜбñ語ıİﬁ\u3164-_1", min_size=1, max_size=5
 
 
 @given(st.lists(LABELS, min_size=2, max_size=3), st.sampled_from([".", "．", "。", "｡"]))
-def test_all_spellings_of_a_domain_are_the_name_that_dns_has(labels: list[str], dot: str):
+def test_all_spellings_of_a_domain_become_its_dns_name(labels: list[str], dot: str):
     domain = dot.join(labels)
     try:
         expected = idna.encode(domain, uts46=True).decode()
@@ -132,7 +132,7 @@ def test_all_spellings_of_a_domain_are_the_name_that_dns_has(labels: list[str], 
         *("<ada@example.com>", "mailto:ada@example.com", "MAILTO:Ada@example.com", "Ada <mailto:ada@example.com>"),
     ],
 )
-def test_who_is_looked_for_by_what_is_pasted(pasted: str):
+def test_a_pasted_name_finds_its_shopper(pasted: str):
     assert find(pasted) == "ada@example.com"
 
 

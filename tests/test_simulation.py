@@ -31,7 +31,7 @@ def test_everybody_is_answered_and_every_unit_is_sold_once():
     assert rush.sold == 700
 
 
-def test_a_queue_in_front_of_a_worker_is_as_long_as_queueing_theory_says():
+def test_queues_are_as_long_as_theory_says():
     # M/D/1: Poisson arrivals, one server, the same time for each. The mean wait is load * service / (2 * (1 - load)):
     # Pollaczek and Khinchine's formula (Kleinrock, "Queueing Systems", volume 1, 1975).
     service, load, rng = 100e-6, 0.8, random.Random(5)
@@ -67,7 +67,7 @@ def test_calls_that_come_together_share_one_sync():
 
 
 @pytest.mark.pure
-def test_what_redis_cannot_decide_in_time_is_refused_and_asked_again():
+def test_attempts_too_late_for_redis_are_repeated():
     slow = COSTS._replace(refusal_us=1_000)
 
     rush = simulate(presses(5_000, half_within_seconds=0.5, spread=0.5, seed=1), stock=10, workers=4, costs=slow)
@@ -79,7 +79,7 @@ def test_what_redis_cannot_decide_in_time_is_refused_and_asked_again():
 
 
 @pytest.mark.pure
-def test_a_shopper_whose_answer_was_lost_does_not_buy_twice():
+def test_a_lost_answer_does_not_make_two_purchases():
     slow = COSTS._replace(sync_us=1_500_000)
 
     rush = simulate(presses(50, half_within_seconds=0.1, spread=0.5, seed=1), stock=20, workers=2, costs=slow)
@@ -90,7 +90,7 @@ def test_a_shopper_whose_answer_was_lost_does_not_buy_twice():
 
 
 @pytest.mark.pure
-def test_half_of_the_shoppers_press_within_the_time_that_is_said():
+def test_half_of_the_shoppers_press_in_the_given_time():
     pressed = presses(10_000, half_within_seconds=2, spread=0.8, seed=1)
 
     assert pressed == sorted(pressed)
@@ -111,7 +111,7 @@ def test_a_core_is_as_full_as_its_busiest_moment():
 
 
 @pytest.mark.pure
-def test_a_core_is_not_full_while_it_waits_for_the_disk():
+def test_a_core_waiting_for_the_disk_is_not_full():
     core = Core()
 
     core.work(0, 0.1 * MOMENT_SECONDS)

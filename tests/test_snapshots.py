@@ -41,7 +41,7 @@ def shop(make_sale: MakeSale, count: int) -> list[str]:
 
 
 @pytest.mark.usefixtures("_stays_fresh")
-def test_who_asks_for_one_sale_after_another_has_each_read_once(make_sale: MakeSale, asked: Counter[str]):
+def test_sales_asked_one_after_another_are_read_once(make_sale: MakeSale, asked: Counter[str]):
     slugs = shop(make_sale, 30)
 
     async def crawl() -> list[str]:
@@ -53,7 +53,7 @@ def test_who_asks_for_one_sale_after_another_has_each_read_once(make_sale: MakeS
 
 
 @pytest.mark.usefixtures("_stays_fresh")
-def test_many_who_ask_at_once_share_a_read(make_sale: MakeSale, asked: Counter[str]):
+def test_simultaneous_requests_share_a_read(make_sale: MakeSale, asked: Counter[str]):
     slugs = shop(make_sale, 30)
 
     async def crowd() -> int:
@@ -107,7 +107,7 @@ def test_addresses_of_no_sale_are_neither_read_each_nor_kept(open_sale: Sale, as
     assert kept <= 2
 
 
-def test_a_sale_is_not_older_than_promised_however_many_ask_for_another(make_sale: MakeSale):
+def test_a_busy_sale_does_not_make_another_one_stale(make_sale: MakeSale):
     quiet, busy = make_sale(name="Quiet"), make_sale(name="Busy")
 
     async def ask() -> tuple[str, str]:
@@ -129,7 +129,7 @@ def rename(sale: Sale) -> None:
     store.client().hset(store.key(sale.id, "config"), "product_name", "Renamed")
 
 
-def test_a_sale_that_is_hidden_is_not_found_however_many_ask_for_another(make_sale: MakeSale):
+def test_a_hidden_sale_disappears_despite_a_busy_one(make_sale: MakeSale):
     hidden, busy = make_sale(name="Hidden"), make_sale(name="Busy")
 
     async def ask() -> list[bool]:
@@ -146,7 +146,7 @@ def test_a_sale_that_is_hidden_is_not_found_however_many_ask_for_another(make_sa
     assert asyncio.run(ask()) == [True, False]
 
 
-def test_an_address_that_another_sale_has_taken_over_shows_that_one(make_sale: MakeSale):
+def test_a_reassigned_address_shows_its_new_sale(make_sale: MakeSale):
     first, second = make_sale(name="First"), make_sale(name="Second")
 
     async def ask() -> list[int]:
@@ -174,7 +174,7 @@ def test_a_sale_that_is_opened_again_is_open_at_once(open_sale: Sale):
     assert asyncio.run(look())
 
 
-def test_what_nobody_asks_for_any_more_is_forgotten(make_sale: MakeSale, monkeypatch: pytest.MonkeyPatch):
+def test_unrequested_sales_are_forgotten(make_sale: MakeSale, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(snapshots, "FORGET_AFTER_SECONDS", 600)
     slugs = shop(make_sale, 20)
 

@@ -142,7 +142,7 @@ def lost(answers: dict[str, Answer], user_ids: Sequence[str], state: str) -> dic
 
 
 @pytest.mark.parametrize("split", ["AB"], indirect=True)
-def test_what_one_side_sold_is_named_and_taken_in_while_there_are_units(split: SplitShop):
+def test_purchases_of_one_side_are_restored_while_units_last(split: SplitShop):
     before = split.buy("A", "ada")
     split.wait_until_written("ada")
     split.split("B writer")
@@ -185,7 +185,7 @@ def test_what_one_side_sold_is_named_and_taken_in_while_there_are_units(split: S
 
 
 @pytest.mark.parametrize("split", ["AB"], indirect=True)
-def test_orders_that_a_writer_took_along_close_the_sale_without_its_node(split: SplitShop):
+def test_orders_written_by_the_other_side_close_the_sale(split: SplitShop):
     split.buy("A", "ada")
     split.wait_until_written("ada")
     split.split("B")
@@ -205,7 +205,7 @@ def test_orders_that_a_writer_took_along_close_the_sale_without_its_node(split: 
 
 
 @pytest.mark.parametrize("split", ["ABC"], indirect=True)
-def test_a_node_that_comes_back_later_closes_the_sale_once_more(split: SplitShop):
+def test_a_node_that_returns_later_closes_the_sale_again(split: SplitShop):
     split.split("B writer")
     forgotten = split.buy("A", "ada")
     programs.kill(split.nodes["A"])  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ NO_KEYS = [
 
 @pytest.mark.pure
 @pytest.mark.parametrize("cookie", NO_KEYS)
-def test_what_cannot_be_a_sessions_key_is_no_session(cookie: str, caplog: pytest.LogCaptureFixture):
+def test_malformed_session_cookies_count_as_no_session(cookie: str, caplog: pytest.LogCaptureFixture):
     client = Client(headers={"Cookie": f"{settings.SESSION_COOKIE_NAME}={cookie}"})
 
     with CaptureQueriesContext(connection) as asked:

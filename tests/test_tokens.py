@@ -66,7 +66,7 @@ def test_a_token_of_ours_names_its_shopper_in_every_sale():
         assert earliest <= named.expires_at <= latest
 
 
-def test_a_token_of_ours_for_one_sale_is_for_no_other():
+def test_our_token_for_one_sale_is_invalid_elsewhere():
     token = tokens.issue("ada@example.com", sale_id=SALE)
 
     assert read_for(token) == tokens.read(token)
@@ -75,7 +75,7 @@ def test_a_token_of_ours_for_one_sale_is_for_no_other():
         tokens.read_for(token, 8, KEY_NUMBER)
 
 
-def test_a_token_of_ours_on_a_partners_word_is_void_with_the_partners_key():
+def test_our_token_from_a_partners_word_ends_with_its_key():
     token = tokens.issue("ada@example.com", sale_id=SALE, key_number=KEY_NUMBER)
 
     assert read_for(token).user_id == "ada@example.com"
@@ -83,7 +83,7 @@ def test_a_token_of_ours_on_a_partners_word_is_void_with_the_partners_key():
         tokens.read_for(token, SALE, KEY_NUMBER + 1)
 
 
-def test_a_partners_token_names_its_shopper_in_its_sale_alone():
+def test_a_partners_token_is_valid_only_in_its_sale():
     token = tokens.vouch("Ada@Example.com", SALE, KEY_NUMBER, seconds=MINUTE)
 
     assert read_for(token).user_id == "ada@example.com"
@@ -118,7 +118,7 @@ def test_keys_are_different_and_as_long_as_the_algorithm_asks():
     assert {len(key) for key in keys} == {64}, "RFC 7518, section 3.2: 256 bits at least"
 
 
-def test_what_an_earlier_secret_key_has_signed_is_good_while_that_is_kept(settings: Settings):
+def test_tokens_of_an_earlier_secret_key_work_as_fallback(settings: Settings):
     ours, theirs = tokens.issue("ada"), tokens.vouch("ada", SALE, KEY_NUMBER, seconds=MINUTE)
     old, settings.SECRET_KEY = settings.SECRET_KEY, "another one"
 
@@ -130,7 +130,7 @@ def test_what_an_earlier_secret_key_has_signed_is_good_while_that_is_kept(settin
     assert read_for(tokens.issue("bob")).user_id == "bob"
 
 
-def test_a_token_is_good_until_its_last_second():
+def test_a_token_is_valid_until_its_last_second():
     assert read_for(tokens.issue("ada", seconds=MINUTE)).user_id == "ada"
     for token in (tokens.issue("ada", seconds=0), tokens.vouch("ada", SALE, KEY_NUMBER, seconds=-1)):
         assert_names_nobody(token, "has expired")
@@ -140,7 +140,7 @@ def test_a_partners_clock_may_be_ahead_of_ours():
     assert read_for(by_partner(claims(iat=int(time.time()) + 600))).user_id == "ada@example.com"
 
 
-def test_a_partners_library_may_write_the_header_in_its_own_way():
+def test_a_partners_header_may_be_formatted_freely():
     header = b'{ "typ":"JWT" ,\n"alg":"HS256","kid":"2026" }'
 
     assert read_for(by_partner(claims(), header=header)).user_id == "ada@example.com"
@@ -284,7 +284,7 @@ def test_a_token_that_was_changed_on_its_way(change: Callable[[str], str]):
             read_for(change(token))
 
 
-def test_one_byte_more_or_less_in_what_is_signed_is_seen():
+def test_any_changed_byte_of_a_signed_token_is_noticed():
     header, payload, signature = by_partner(claims()).split(".")
     other = encoded(claims(sub="eve@example.com"))
 
@@ -306,7 +306,7 @@ def test_ours_with_a_partners_signature_and_a_partners_with_ours():
             tokens.read(token)
 
 
-def test_neither_the_secret_key_nor_a_partners_key_signs_for_us(settings: Settings):
+def test_no_other_key_signs_our_tokens(settings: Settings):
     settings.SECRET_KEY = "a secret key of forty characters or more"
 
     for key in (settings.SECRET_KEY, tokens.partner_key(SALE, KEY_NUMBER)):
@@ -314,7 +314,7 @@ def test_neither_the_secret_key_nor_a_partners_key_signs_for_us(settings: Settin
             tokens.read("fs_" + jwt.encode(claims(), key, "HS256"))
 
 
-def test_a_token_of_the_longest_length_is_read_and_a_longer_one_is_not():
+def test_a_token_over_the_longest_length_is_refused():
     def of_length(length: int) -> str:
         for padding in range(length // 2, length):
             token = by_partner(claims(more="x" * padding))
@@ -365,7 +365,7 @@ CLAIMS = st.fixed_dictionaries(
 
 
 @given(header=HEADERS | JSON, body=CLAIMS | JSON, prefix=st.sampled_from(["", "fs_"]))
-def test_whatever_a_holder_of_the_key_signs_names_somebody_or_nobody(header: object, body: object, prefix: str):
+def test_any_signed_token_names_a_shopper_or_is_refused(header: object, body: object, prefix: str):
     key = tokens.partner_key(SALE, KEY_NUMBER) if not prefix else tokens._own_key("only-for-tests")
 
     try:

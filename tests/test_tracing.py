@@ -28,7 +28,7 @@ RANDOM_ID = re.compile(r"[0-9a-f]{16}")
         ("GET", ICON, 200),
     ],
 )
-def test_who_sends_an_id_and_a_trace_gets_them_back(
+def test_a_sent_id_and_trace_are_returned(
     http: httpx.Client, open_sale: Sale, seen: Callable[[], None], method: str, path: str, status: int
 ):
     seen()
@@ -75,7 +75,7 @@ def test_a_refusal_names_its_request_in_head_and_body(http: httpx.Client):
     assert first.json()["requestId"] != second.json()["requestId"]
 
 
-def test_a_page_that_refuses_names_its_request_in_head_and_text(http: httpx.Client):
+def test_a_refusal_page_names_its_request(http: httpx.Client):
     pages = [http.get("/"), http.get("/nowhere"), http.get("/receipts/1.2-0.no/")]
 
     assert [page.status_code for page in pages] == [404, 404, 404]
@@ -105,7 +105,7 @@ def test_two_ids_are_none(http: httpx.Client):
     assert RANDOM_ID.fullmatch(response.headers["X-Request-Id"])
 
 
-def test_who_sends_nothing_gets_nothing(http: httpx.Client):
+def test_without_an_id_none_is_returned(http: httpx.Client):
     response = http.get("/health/live")
 
     assert "X-Request-Id" not in response.headers

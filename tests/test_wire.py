@@ -24,7 +24,7 @@ CASES = 1_500
 
 
 @pytest.mark.long
-def test_what_clients_do_not_send_is_refused_and_sells_nothing():
+def test_malformed_requests_are_refused_and_sell_nothing():
     with Stage(Plan(), 1_000_000, random.Random(SEED)) as stage:
         report = asyncio.run(wire.run(stage, CASES, SEED))
 
@@ -72,7 +72,7 @@ async def serving(protocol: type[LaneProtocol]) -> AsyncIterator[int]:
 
 @pytest.mark.pure
 @pytest.mark.parametrize(("protocol", "is_seen"), [(LaneProtocol, False), (LenientProtocol, True)])
-async def test_a_parser_with_leniencies_is_seen_to_answer_what_is_hidden(protocol: type[LaneProtocol], is_seen: bool):
+async def test_a_lenient_parser_is_seen_answering_hidden_requests(protocol: type[LaneProtocol], is_seen: bool):
     report = Report()
 
     async with serving(protocol) as port:
@@ -152,7 +152,7 @@ async def test_a_server_that_leaves_what_is_right_unanswered_is_seen(
 
 
 @pytest.mark.pure
-def test_who_bought_without_a_word_and_what_was_told_in_vain_are_seen():
+def test_silent_purchases_and_false_answers_are_seen():
     report = Report(sold={"2-0": "1-7", "9-0": "1-8"})
     held = {
         f"{HIDDEN}-1-5": "1-0 99 -",

@@ -10,7 +10,7 @@ MUTANTS = {
         Edit(ARCHIVE, "if held[3] or publication and publication ~= ARGV[1] then", "if held[3] then"),
     ),
     "an archive is let go that SQL does not have whole": Mutant(
-        "tests/test_archiving_race.py::test_a_purchase_after_the_end_is_an_order_before_redis_lets_go",
+        "tests/test_archiving_race.py::test_a_late_purchase_becomes_an_order_before_redis_forgets_it",
         Edit(ARCHIVE, "if held[1] and redis.call('HLEN', purchases) > tonumber(ARGV[4]) then", "if false then"),
     ),
     "a purchase of an archive that is behind is never written": Mutant(
@@ -18,7 +18,7 @@ MUTANTS = {
         Edit("sales/orders.py", "Q(archived_at=None) | Q(mirror_due=True)", "archived_at=None"),
     ),
     "an archive is freed while it is given back": Mutant(
-        "tests/test_archiving_race.py::test_whoever_mirrors_it_while_it_is_restored_frees_nothing",
+        "tests/test_archiving_race.py::test_mirroring_during_a_restoration_frees_nothing",
         Edit(ARCHIVE, "if held[3] or publication", "if publication"),
     ),
     "an archive is freed at once": Mutant(
@@ -26,7 +26,7 @@ MUTANTS = {
         Edit("sales/lua/empty.lua", "\nlocal cursor = '0'\n", "\nlocal cursor, kind = '0', 'none'\n"),
     ),
     "nobody frees what who archived left": Mutant(
-        "tests/test_archiving_memory.py::test_who_archives_and_dies_leaves_the_rest_to_the_order_writer",
+        "tests/test_archiving_memory.py::test_the_order_writer_frees_the_rest_after_a_killed_archive",
         Edit("sales/publishing.py", "        if sale.mirror_due and not is_due:\n", "        if sale.mirror_due:\n"),
     ),
     "an archive is let go and freed in one step": Mutant(
@@ -47,7 +47,7 @@ MUTANTS = {
         Edit("sales/archives.py", "pk__in=configs, archived_at__isnull=False", "pk__in=configs"),
     ),
     "what changed while a sale was compared is archived unseen": Mutant(
-        "tests/test_archiving_race.py::test_what_is_sold_and_ended_again_while_it_is_compared_is_not_archived",
+        "tests/test_archiving_race.py::test_a_sale_that_sold_during_the_comparison_is_not_archived",
         Edit(
             "sales/archiving.py",
             "if (sale.epoch, sale.ends_at) != proven or standing.sold",

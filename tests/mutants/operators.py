@@ -16,7 +16,7 @@ MUTANTS = {
         Edit(PUBLISH, "redis.call('SET', KEYS[2], total - sold)", "redis.call('SET', KEYS[2], total)"),
     ),
     "a total below the units sold is taken": Mutant(
-        "tests/test_publishing.py::test_a_total_below_the_units_sold_is_refused_and_changes_nothing",
+        "tests/test_publishing.py::test_a_total_below_the_units_sold_changes_nothing",
         Edit(PUBLISH, "if total < sold then return {'below_sold', sold} end\n", ""),
     ),
     "a Redis that lost data is published to": Mutant(
@@ -24,15 +24,15 @@ MUTANTS = {
         Edit(PUBLISH, "or sold < tonumber(ARGV[4]) then return", "and false then return"),
     ),
     "an operator's step is taken from the sale as it was": Mutant(
-        "tests/test_desk.py::test_two_operators_who_add_stock_at_once_both_take_effect",
+        "tests/test_desk.py::test_simultaneous_additions_of_stock_both_take_effect",
         Edit("sales/desk/steps.py", "        publishing.lock(sale)\n", ""),
     ),
     "a form takes back what others have changed": Mutant(
-        "tests/test_admin.py::test_what_others_change_while_the_form_is_open_stays",
+        "tests/test_admin.py::test_changes_by_others_survive_a_form_left_open",
         Edit("sales/desk/sale_form.py", "            if _text(saved) == seen[name]:", "            if True:"),
     ),
     "a change that Redis did not take is forgotten": Mutant(
-        "tests/test_desk.py::test_what_a_dead_process_left_behind_is_mirrored",
+        "tests/test_desk.py::test_a_change_by_a_killed_process_is_mirrored",
         Edit("sales/desk/steps.py", "        sale.mirror_due = True\n", ""),
     ),
     "a cancelled unit comes back as often as it is asked for": Mutant(
@@ -46,7 +46,7 @@ MUTANTS = {
         Edit(CANCEL, "if purchase and purchase:match('^%S+') == order_id then", "if purchase then"),
     ),
     "a cancellation that Redis did not take is forgotten": Mutant(
-        "tests/test_cancelling.py::test_killed_before_redis_took_it_the_order_writer_sees_to_it",
+        "tests/test_cancelling.py::test_killed_before_redis_took_it_the_order_writer_finishes",
         Edit(
             "sales/cancelling.py",
             "order.may_buy_again, order.cancellation_due = may_buy_again, True",
@@ -54,7 +54,7 @@ MUTANTS = {
         ),
     ),
     "a cancelled purchase stands in for a lost one": Mutant(
-        "tests/test_cancelling.py::test_a_cancelled_purchase_does_not_stand_in_for_a_lost_one",
+        "tests/test_cancelling.py::test_a_cancelled_purchase_does_not_hide_a_lost_one",
         Edit("sales/continuity.py", "            cancelling.enforce_all(sale, sale.epoch)\n", "            pass\n"),
     ),
     "restoring gives back what is cancelled meanwhile": Mutant(
@@ -70,7 +70,7 @@ MUTANTS = {
         Edit("sales/publishing.py", "            sale.valid_orders().count(),\n", "            sale.orders.count(),\n"),
     ),
     "who may not buy again buys again": Mutant(
-        "tests/test_cancelling.py::test_who_may_not_buy_again_hears_that_the_order_was_cancelled",
+        "tests/test_cancelling.py::test_a_barred_shopper_gets_order_cancelled",
         Edit(PURCHASE, "  if is_barred[user] then return 'order_cancelled', '', remaining end\n", ""),
     ),
     "an export holds formulas": Mutant(
@@ -91,7 +91,7 @@ MUTANTS = {
         Edit("sales/numbers.py", "if len(fraction) == 3:", "if False:"),
     ),
     "a time that comes twice is guessed": Mutant(
-        "tests/test_moments.py::test_a_time_that_comes_twice_is_asked_for_with_examples_that_work",
+        "tests/test_moments.py::test_an_ambiguous_time_is_refused_with_working_examples",
         Edit("sales/moments.py", "if first.utcoffset() == second.utcoffset():", "if True:"),
     ),
     "an untouched time changes": Mutant(
@@ -99,7 +99,7 @@ MUTANTS = {
         Edit("sales/desk/fields.py", "moment for moment in self.known if", "moment for moment in () if"),
     ),
     "what waits for the order writer is taken for drift": Mutant(
-        "tests/test_live.py::test_purchases_that_wait_for_the_order_writer_are_a_backlog_and_no_drift",
+        "tests/test_live.py::test_waiting_purchases_are_a_backlog_and_no_drift",
         Edit("sales/live.py", "sold - backlog if group", "sold if group"),
     ),
     "a small file may become an enormous picture": Mutant(
@@ -111,7 +111,7 @@ MUTANTS = {
         Edit("sales/desk/site.py", " and second_factor.is_satisfied(request)", ""),
     ),
     "who says that they have signed in is believed": Mutant(
-        "tests/test_invitations_page.py::test_who_has_signed_out_is_a_stranger",
+        "tests/test_invitations_page.py::test_a_signed_out_operator_cannot_send_large_files",
         Edit(
             "sales/desk/proof.py",
             '    return key if any(compare_digest(given, _made(key, secret)) for secret in secrets) else ""\n',
@@ -132,11 +132,11 @@ MUTANTS = {
         Edit("sales/presses.py", "if not marks & set(kept_marks)", "if not kept_marks"),
     ),
     "a repeat gets the first answer without its cookies": Mutant(
-        "tests/test_presses.py::test_signing_in_twice_signs_in_with_the_old_cookies_and_the_new",
+        "tests/test_presses.py::test_a_repeated_sign_in_works_with_both_cookies",
         Edit("sales/presses.py", "for name, cookie in response.cookies.items()]", "for name, cookie in ()]"),
     ),
     "a press that broke off is done again": Mutant(
-        "tests/test_presses.py::test_nobody_waits_for_what_is_long_lost",
+        "tests/test_presses.py::test_a_press_lost_long_ago_is_not_waited_for",
         Edit("sales/presses.py", 'LOST_AFTER_SECONDS else "lost"', 'LOST_AFTER_SECONDS else "first"'),
     ),
 }

@@ -20,7 +20,7 @@ MUTANTS = {
         ),
     ),
     "what SQL refused is acknowledged": Mutant(
-        "tests/test_orders.py::test_an_entry_that_conflicts_is_set_aside_and_the_order_that_was_first_stays",
+        "tests/test_orders.py::test_a_conflicting_entry_is_quarantined_and_the_order_stays",
         Edit(
             "sales/orders.py",
             "    done = [row.order_id for row in rows if (row.order_id, row.user_id) in held]\n",
@@ -40,7 +40,7 @@ MUTANTS = {
         Edit("sales/lua/tidy.lua", "writer.pending == 0 and ", ""),
     ),
     "a sale is opened without what was restored": Mutant(
-        "tests/test_continuity.py::test_what_is_lost_again_while_it_is_restored_keeps_it_closed",
+        "tests/test_continuity.py::test_a_loss_during_restoration_keeps_the_sale_closed",
         Edit("sales/lua/reopen.lua", "if sold < tonumber(ARGV[2]) then", "if false then"),
     ),
     "what is written is read back in an order": Mutant(
@@ -52,7 +52,7 @@ MUTANTS = {
         Edit("sales/closures.py", "            self._start(_object(sale_id))\n", ""),
     ),
     "a shopper may have two orders": Mutant(
-        "tests/test_orders.py::test_an_entry_that_conflicts_is_set_aside_and_the_order_that_was_first_stays",
+        "tests/test_orders.py::test_a_conflicting_entry_is_quarantined_and_the_order_stays",
         Edit(
             "sales/migrations/0005_order_cancellation.py",
             "fields=('sale', 'user_id'), name='one_order_per_shopper'",
@@ -69,15 +69,15 @@ MUTANTS = {
         ),
     ),
     "another worker's comparison is enough": Mutant(
-        "tests/test_acknowledged.py::test_what_another_worker_found_whole_is_still_objected_to",
+        "tests/test_acknowledged.py::test_a_worker_objects_after_another_found_the_sale_whole",
         Edit("sales/acknowledged.py", "return not self.answers or ", "return True or "),
     ),
     "what is missing is taken in where there is no unit": Mutant(
-        "tests/test_acknowledged.py::test_of_what_is_taken_in_the_oldest_comes_first",
+        "tests/test_acknowledged.py::test_lost_purchases_are_restored_oldest_first",
         Edit("sales/missing.py", "elif len(taken) >= free:", "elif False:"),
     ),
     "the order writer forgets what it has written": Mutant(
-        "tests/test_acknowledged.py::test_the_writer_asks_for_what_it_wrote_after_a_change_of_run",
+        "tests/test_acknowledged.py::test_the_writer_rechecks_its_orders_after_a_change_of_run",
         Edit("sales/orders.py", "    if run_id:\n        written.note", "    if False:\n        written.note"),
     ),
     "of a server that was compared another one is opened": Mutant(
@@ -114,19 +114,19 @@ MUTANTS = {
         Edit(COUNTS, "counts |= {(count.second, count.worker)", "counts |= {(count.second, f'{count.worker} ')"),
     ),
     "a second that Redis did not take is forgotten": Mutant(
-        "tests/test_attempts.py::test_a_sale_that_is_not_in_redis_gets_nothing_and_its_seconds_are_not_kept_for_ever",
+        "tests/test_attempts.py::test_counts_of_a_sale_missing_from_redis_are_eventually_dropped",
         Edit("sales/attempts.py", "for second in seconds if reply == 1 else ():", "for second in seconds:"),
     ),
     "a second is written while it is still counted": Mutant(
-        "tests/test_attempts.py::test_what_is_counted_after_a_second_was_written_goes_to_another",
+        "tests/test_attempts.py::test_attempts_after_a_second_is_written_go_to_another",
         Edit("sales/attempts.py", "        self.second = max(self.second, until)\n", ""),
     ),
     "the last second of a worker is not told": Mutant(
-        "tests/test_attempts.py::test_a_server_that_ends_tells_its_last_second_and_takes_its_leave",
+        "tests/test_attempts.py::test_a_stopping_server_reports_its_last_second_and_leaves",
         Edit("sales/attempts.py", "await counting.write(counting.second + 1)", "pass"),
     ),
     "a time to answer is counted one bucket too low": Mutant(
-        "tests/test_attempts.py::test_percentiles_are_those_of_the_sorted_list_to_a_buckets_width",
+        "tests/test_attempts.py::test_percentiles_match_the_sorted_list_to_a_buckets_width",
         Edit("sales/histogram.py", "histogram[bucket] += longer", "histogram[bucket - 1] += longer"),
     ),
     "the directory is changed without its lock": Mutant(

@@ -4,11 +4,11 @@ from tests.mutants.mutant import Edit, Mutant
 
 MUTANTS = {
     "quotes make another mailbox": Mutant(
-        "tests/test_email_codes.py::test_what_would_be_sent_to_another_address_gets_no_code_and_a_reason",
+        "tests/test_email_codes.py::test_a_text_that_would_mail_another_address_is_refused",
         Edit("sales/email_codes.py", """if '"' in local or "\\\\" in local:""", "if False:"),
     ),
     "strangers use up the mails of a mailbox": Mutant(
-        "tests/test_formlimits.py::test_strangers_do_not_keep_the_owner_of_a_mailbox_from_a_code",
+        "tests/test_formlimits.py::test_strangers_cannot_keep_a_mailbox_owner_from_a_code",
         Edit(
             "sales/formlimits.py",
             "return min(wait, email_codes.begin_mail(address, is_last=bool(wait)))",
@@ -16,11 +16,11 @@ MUTANTS = {
         ),
     ),
     "the same dead code is sent again": Mutant(
-        "tests/test_email_codes.py::test_once_the_tries_are_used_up_another_code_is_sent_which_has_as_many",
+        "tests/test_email_codes.py::test_used_up_tries_bring_a_new_code_with_all_tries",
         Edit("sales/lua/renew_codes.lua", "redis.call('HSET', KEYS[1], 'typed', ARGV[1], 'tries', 0)", ""),
     ),
     "to ask again gives new tries": Mutant(
-        "tests/test_email_codes.py::test_asking_again_sends_the_same_codes_for_longer_and_forgets_no_try",
+        "tests/test_email_codes.py::test_asking_again_extends_the_same_codes_and_keeps_tries",
         Edit(
             "sales/lua/renew_codes.lua",
             "redis.call('EXPIRE'",
@@ -32,15 +32,15 @@ MUTANTS = {
         Edit("sales/mails.py", "    sending.add_done_callback", "    wait([sending])\n    sending.add_done_callback"),
     ),
     "a mail that fails takes its room for ever": Mutant(
-        "tests/test_mails.py::test_a_defect_of_ours_is_in_the_log_and_keeps_nobody_else_from_mail",
+        "tests/test_mails.py::test_a_defect_is_logged_and_blocks_no_other_mail",
         Edit("sales/mails.py", "        _close(connection)\n        _room.release()", "        _close(connection)"),
     ),
     "the code is in the log": Mutant(
-        "tests/test_mails.py::test_no_code_is_in_the_log_though_the_mail_server_quotes_the_mail",
+        "tests/test_mails.py::test_the_log_hides_codes_that_the_mail_server_quotes",
         Edit("sales/mails.py", "text = text.replace(secret, HIDDEN)", "pass"),
     ),
     "a browser is who a void key has vouched for": Mutant(
-        "tests/test_enter.py::test_the_shoppers_own_page_shows_nobody_once_the_partners_word_counts_for_nothing",
+        "tests/test_enter.py::test_the_shopper_page_forgets_a_void_confirmation",
         Edit("sales/identities.py", "        tokens.read_for(token, sale.id, sale.key_number)\n", ""),
     ),
     "the page asks again with another key": Mutant(
@@ -84,11 +84,11 @@ MUTANTS = {
         Edit("sales/order_codes.py", "codes = [stored, *(", "codes = [*("),
     ),
     "who asks for the link in advance uses up the buyer's mails": Mutant(
-        "tests/test_find_order.py::test_who_asks_before_there_is_an_order_uses_up_none_of_its_mails",
+        "tests/test_find_order.py::test_requests_before_an_order_do_not_use_up_mails",
         Edit("sales/receipt_mails.py", "order is None or not is_allowed()", "not is_allowed() or order is None"),
     ),
     "anybody may look for orders without limit": Mutant(
-        "tests/test_find_order.py::test_guessing_one_names_code_is_limited_whatever_the_address",
+        "tests/test_find_order.py::test_guesses_at_one_names_code_are_limited_across_addresses",
         Edit("sales/formlimits.py", 'if usage and usage["should_limit"] else 0', "if False else 0"),
     ),
 }

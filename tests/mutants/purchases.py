@@ -61,7 +61,7 @@ MUTANTS = {
         Edit(PURCHASE, "if spare_us < 0 then", "if spare_us <= 0 then"),
     ),
     "a shopper who waits as told comes too early": Mutant(
-        "tests/test_shopper_limit.py::test_the_wait_is_what_must_pass_and_no_millisecond_less",
+        "tests/test_shopper_limit.py::test_the_wait_is_exact_to_the_millisecond",
         Edit(PURCHASE, "wait_ms[i] = ceil(-spare_us / 1000)", "wait_ms[i] = floor(-spare_us / 1000)"),
     ),
     "the limit allows one more": Mutant(
@@ -102,7 +102,7 @@ MUTANTS = {
         Edit("sales/batcher.py", 'store.Unknown("Redis did not answer in time")', 'store.Unavailable("late")'),
     ),
     "every attempt makes a call of its own": Mutant(
-        "tests/test_batcher.py::test_what_arrives_during_a_call_goes_together_in_the_next",
+        "tests/test_batcher.py::test_items_that_arrive_during_a_call_share_the_next",
         Edit("sales/batcher.py", "if self._drain_task is None:", "if True:"),
     ),
     "a batch has no bound": Mutant(
@@ -110,7 +110,7 @@ MUTANTS = {
         Edit("sales/batcher.py", "while waiting and len(batch) < self._largest_batch:", "while waiting:"),
     ),
     "what waits is sent to a Redis that has just failed": Mutant(
-        "tests/test_batcher.py::test_a_failed_call_is_heard_by_its_batch_and_what_was_not_sent_is_refused",
+        "tests/test_batcher.py::test_a_failed_call_fails_its_batch_and_refuses_waiting_items",
         Edit("sales/batcher.py", "            self._refuse_waiting()\n", ""),
     ),
     "case makes another shopper": Mutant(
@@ -122,7 +122,7 @@ MUTANTS = {
         Edit("sales/shoppers.py", "_folded(domain.translate(_KEPT)).translate(_AS_KEPT)", "_folded(domain)"),
     ),
     "runs of marks are not measured": Mutant(
-        "tests/test_dear_names.py::test_a_name_that_is_too_long_or_has_too_many_marks_is_refused",
+        "tests/test_dear_names.py::test_names_too_long_or_with_too_many_marks_are_refused",
         Edit("sales/shoppers.py", "    if _MARKS in are_marks:", "    if False:"),
     ),
     "a clock that was set back limits for an hour": Mutant(

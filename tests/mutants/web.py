@@ -8,12 +8,12 @@ STALLS = "flashsale/stalls.py"
 
 MUTANTS = {
     "status is older than promised": Mutant(
-        "tests/test_snapshots.py::test_a_sale_is_not_older_than_promised_however_many_ask_for_another",
+        "tests/test_snapshots.py::test_a_busy_sale_does_not_make_another_one_stale",
         Edit("sales/snapshots.py", "REFRESH_AFTER_SECONDS = 0.1", "REFRESH_AFTER_SECONDS = 2.0"),
         Edit("sales/directory.py", "OLDEST_SECONDS = 0.25", "OLDEST_SECONDS = 5.0"),
     ),
     "a sale is as old as nobody asks for it": Mutant(
-        "tests/test_snapshots.py::test_a_sale_is_not_older_than_promised_however_many_ask_for_another",
+        "tests/test_snapshots.py::test_a_busy_sale_does_not_make_another_one_stale",
         Edit("sales/snapshots.py", "min(self.directory.read_at, seen.read_at) if seen else", ""),
     ),
     "each who guesses an address has Redis read": Mutant(
@@ -89,7 +89,7 @@ MUTANTS = {
         Edit(FRAMING, "or hosts != [authority.lower()]", ""),
     ),
     "trailers are headers": Mutant(
-        "tests/test_framing.py::test_what_follows_a_chunked_body_is_no_header",
+        "tests/test_framing.py::test_trailers_after_a_chunked_body_are_no_headers",
         Edit(PROTOCOL, "            self.headers = framing.Trailers()\n", ""),
     ),
     "what cannot be read is answered before what came first": Mutant(
@@ -97,7 +97,7 @@ MUTANTS = {
         Edit(PROTOCOL, "elif latest and not latest.response_complete and not is_part:", "elif False:"),
     ),
     "a request whose rest cannot be read is decided": Mutant(
-        "tests/test_framing.py::test_a_purchase_whose_body_turns_to_nonsense_is_refused_once",
+        "tests/test_framing.py::test_a_purchase_with_a_malformed_body_is_refused_once",
         Edit(PROTOCOL, "        is_part = latest and latest.more_body\n", "        is_part = False\n"),
     ),
     "a head that comes in pieces has no bound": Mutant(
@@ -109,11 +109,11 @@ MUTANTS = {
         Edit(PROTOCOL, "        if self._framing_bytes or len(headers) > MOST_HEADERS:\n", "        if False:\n"),
     ),
     "a packet is parsed to its end": Mutant(
-        "tests/test_dear_input.py::test_a_packet_as_large_as_can_be_is_not_read_to_its_end",
+        "tests/test_dear_input.py::test_the_largest_packet_is_not_read_to_its_end",
         Edit(PROTOCOL, "PARSED_BYTES = 2 * 1024", "PARSED_BYTES = 1024 * 1024"),
     ),
     "a head may take its time": Mutant(
-        "tests/test_framing.py::test_a_head_that_drips_in_is_cut_off_after_its_time",
+        "tests/test_framing.py::test_a_slowly_dripping_head_is_cut_off_in_time",
         Edit("flashsale/closing.py", "        if not self._head_since:\n", "        if False:\n"),
     ),
     "a stranger's body is kept however large": Mutant(
@@ -125,11 +125,11 @@ MUTANTS = {
         Edit("flashsale/bodies.py", "            if oldest is self:\n", "            if True:\n"),
     ),
     "an answer to a form is rendered for each": Mutant(
-        "tests/test_dear_input.py::test_an_answer_to_a_form_is_rendered_once_for_each_state",
+        "tests/test_dear_input.py::test_a_form_answer_is_rendered_once_per_state",
         Edit("sales/pages.py", "@lru_cache(maxsize=rendering.MOST_PAGES)\n", "@lru_cache(maxsize=0)\n"),
     ),
     "who has nothing more to send hears nothing": Mutant(
-        "tests/test_framing.py::test_who_has_nothing_more_to_send_still_gets_the_answers",
+        "tests/test_framing.py::test_a_client_that_stops_sending_gets_its_answers",
         Edit(
             PROTOCOL,
             "        return bool(self._running and not self._running.response_complete)\n",
