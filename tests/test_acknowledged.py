@@ -459,7 +459,7 @@ def name_lost(sale: Sale, user_id: str) -> None:
     MissingOrder.objects.create(sale=sale, order_id="1-1", user_id=user_id, remaining_stock=0)
 
 
-def test_what_is_found_missing_during_a_restoration_is_taken_in(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_a_restoration_takes_in_what_is_found_meanwhile(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     take_in, looks = missing.take_in, [lambda: None, lambda: name_lost(open_sale, "ada")]
 
     def then_name(sale: Sale) -> list[Order]:
@@ -476,7 +476,7 @@ def test_what_is_found_missing_during_a_restoration_is_taken_in(open_sale: Sale,
     assert asyncio.run(purchases.find(open_sale.id, "ada")) == "1-1"
 
 
-def test_what_is_found_missing_at_the_end_of_a_restoration_is_told(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
+def test_a_restoration_tells_what_is_lost_at_its_end(open_sale: Sale, monkeypatch: pytest.MonkeyPatch):
     follow = invited_mirror.follow
 
     def name_first(*args: Any, **options: Any) -> None:
