@@ -126,13 +126,3 @@ def test_a_client_that_reads_slowly_gets_all_of_it(impatient_server: WebServer):
 
     assert received.partition(b"\r\n\r\n")[2] == whole
     assert time.monotonic() - began > 2 * 1.0, "it took longer than a client gets that reads nothing"
-
-
-def test_a_byte_now_and_then_is_no_progress(impatient_server: WebServer):
-    with connected(impatient_server) as client:
-        client.sendall(HEAD.format(path=long_file(), more="").encode())
-        for _ in range(150):
-            client.recv(1)
-            time.sleep(0.02)
-
-        assert is_reset(client)
