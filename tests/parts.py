@@ -21,6 +21,7 @@ PACKAGES = {
     "promtool": "prometheus",
     "systemd-analyze": "systemd",
     "systemd-creds": "systemd",
+    "systemd-run": "systemd",
     "xgettext": "gettext",
 }
 

@@ -8,17 +8,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from tests import prepared
 from tests.faults.databases import prepared_var_dir
 from tests.servers import free_port
 
 # Whoever waits goes on as soon as it has come: a machine may be slow.
 COMES_WITHIN_SECONDS = 300
+
+
+def venv() -> Path:
+    """Return a path of this virtual environment that make takes, which a path with a space is not."""
+    link = prepared.place() / "venv"
+    with suppress(FileExistsError):
+        link.symlink_to(sys.prefix)
+    return link
 
 
 class Run:
@@ -32,7 +42,7 @@ class Run:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         with self._output.open("wb") as output:
             self.popen = subprocess.Popen(
-                ["make", target, f"PORT={self.port}", f"VENV={sys.prefix}"],
+                ["make", target, f"PORT={self.port}", f"VENV={venv()}"],
                 cwd=directory,
                 env=inherited,
                 stdin=subprocess.DEVNULL,
@@ -328,7 +338,7 @@ def test_a_busy_port_is_one_clear_line(project_copy: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = subprocess.run(
-            ["make", "run", f"PORT={port}", f"VENV={sys.prefix}"],
+            ["make", "run", f"PORT={port}", f"VENV={venv()}"],
             cwd=project_copy,
             env={"PATH": os.environ["PATH"]},
             capture_output=True,
