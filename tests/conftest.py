@@ -122,14 +122,14 @@ def static_files() -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_keepdb() -> bool:
-    return connection.vendor == "sqlite"
+def django_db_keepdb(request: pytest.FixtureRequest) -> bool:
+    return connection.vendor == "sqlite" or request.config.getvalue("reuse_db")
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(django_db_keepdb: bool) -> None:
+def django_db_modify_db_settings() -> None:
     """Begin with the database that one of the run's processes has migrated."""
-    if django_db_keepdb:
+    if connection.vendor == "sqlite":
         shutil.copy(prepared_var_dir() / "db.sqlite3", connection.settings_dict["TEST"]["NAME"])
 
 
