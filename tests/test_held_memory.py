@@ -51,7 +51,7 @@ HELD = {
 
 async def until(is_so: Callable[[], bool]) -> None:
     """Return once it is so."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 30
     while not is_so():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
