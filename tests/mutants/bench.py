@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from flashsale.supervisor import die_with_parent
+from tests.faults import programs
 from tests.mutants.mutant import PROJECT, Mutant
 
 SECONDS = 60
@@ -61,17 +61,8 @@ class Bench:
             self._write(edit.file, source.replace(edit.text, edit.replacement))
         is_own = any(edit.file.startswith(_PREPARED_FROM) for edit in mutant.edits)
         variables = environment(self._own if is_own else self._shared) | {"TMPDIR": str(self._temporary)}
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [*_PYTEST, *mutant.tests],
-                cwd=self._project,
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=die_with_parent,
-            )
+        self._log.unlink(missing_ok=True)
+        self._process = programs.start([*_PYTEST, *mutant.tests], self._log, variables, self._project)
         self._started = time.monotonic()
 
     @property
