@@ -4,8 +4,10 @@ import atexit
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 _VARIABLE = "FLASHSALE_TEST_PREPARED"
@@ -17,6 +19,14 @@ def place() -> Path:
         os.environ[_VARIABLE] = tempfile.mkdtemp(prefix="flashsale-prepared-", dir="/tmp")
         atexit.register(shutil.rmtree, os.environ[_VARIABLE], ignore_errors=True)
     return Path(os.environ[_VARIABLE])
+
+
+def venv() -> Path:
+    """Return a path of this virtual environment that make takes, which a path with a space is not."""
+    link = place() / "venv"
+    with suppress(FileExistsError):
+        link.symlink_to(sys.prefix)
+    return link
 
 
 def made_once(name: str, make: Callable[[Path], None]) -> Path:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -23,14 +22,6 @@ from tests.servers import free_port
 COMES_WITHIN_SECONDS = 300
 
 
-def venv() -> Path:
-    """Return a path of this virtual environment that make takes, which a path with a space is not."""
-    link = prepared.place() / "venv"
-    with suppress(FileExistsError):
-        link.symlink_to(sys.prefix)
-    return link
-
-
 class Run:
     """One `make run` in a terminal of its own."""
 
@@ -42,7 +33,7 @@ class Run:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         with self._output.open("wb") as output:
             self.popen = subprocess.Popen(
-                ["make", target, f"PORT={self.port}", f"VENV={venv()}"],
+                ["make", target, f"PORT={self.port}", f"VENV={prepared.venv()}"],
                 cwd=directory,
                 env=inherited,
                 stdin=subprocess.DEVNULL,
@@ -338,7 +329,7 @@ def test_a_busy_port_is_one_clear_line(project_copy: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = subprocess.run(
-            ["make", "run", f"PORT={port}", f"VENV={venv()}"],
+            ["make", "run", f"PORT={port}", f"VENV={prepared.venv()}"],
             cwd=project_copy,
             env={"PATH": os.environ["PATH"]},
             capture_output=True,

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import httpx
 
+from tests import prepared
 from tests.faults import programs
 from tests.faults.load import Load
 from tests.load.promises.promise import promised
@@ -78,7 +78,7 @@ class Clone:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         self._log = self.directory / "run.log"
         self._log.unlink(missing_ok=True)
-        command = ["make", "run", f"PORT={free_port()}", f"VENV={sys.prefix}"]
+        command = ["make", "run", f"PORT={free_port()}", f"VENV={prepared.venv()}"]
         self._process = programs.start(command, self._log, inherited, self.directory)
 
     def says_that_it_serves(self) -> bool:
