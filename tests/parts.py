@@ -12,7 +12,7 @@ import pytest
 
 # The Debian packages that bring a program.
 PACKAGES = {
-    "chromium": "chromium",
+    "chromium": "chromium-headless-shell",
     "curl": "curl",
     "faketime": "faketime",
     "gcc": "gcc libc6-dev",
