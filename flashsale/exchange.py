@@ -39,11 +39,15 @@ class Exchange(RequestResponseCycle):
     task: asyncio.Task[None]
     held: "Held | None" = None
 
+    @staticmethod
+    def on_response() -> None:
+        """Do nothing: once its request has ended, an exchange has no protocol to tell."""
+
     def __init__(self, protocol: "LaneProtocol", scope: dict[str, Any], keep_alive: bool):
         self.scope, self.keep_alive = scope, keep_alive  # type: ignore[assignment]
         self.transport, self.flow = protocol.transport, protocol.flow
         self.default_headers = protocol.server_state.default_headers
-        self.on_response = protocol.on_response_complete
+        self.on_response = protocol.on_response_complete  # type: ignore[method-assign]
         self.waiting_for_100_continue = protocol.expect_100_continue
 
     @cached_property
@@ -120,10 +124,14 @@ class Exchange(RequestResponseCycle):
             self.transport.close()
         self.on_response()
 
-    async def send_500_response(self) -> None:
-        """Answer for an application that failed without an answer."""
+    def fail(self, what: str, error: BaseException | None = None) -> None:
+        """Log what went wrong, and answer in the application's place; if it has begun to, close the connection."""
+        self.logger.error(what, exc_info=error)
         self.keep_alive = False
-        self.respond(500, head_of(SERVER_ERROR), SERVER_ERROR)
+        if self.response_started:
+            self.transport.close()
+        else:
+            self.respond(500, head_of(SERVER_ERROR), SERVER_ERROR)
 
 
 class _Latest:

@@ -218,14 +218,19 @@ class LaneProtocol(ClosingProtocol):
 
     async def _run(self, exchange: Exchange, app: Callable[..., Any]) -> None:
         try:
-            await exchange.run_asgi(app)
+            await app(exchange.scope, exchange.receive, exchange.send)
+        except BaseException as error:
+            exchange.fail("an application has failed", error)
+        else:
+            if not exchange.response_complete and not exchange.disconnected:
+                exchange.fail("an application has not answered")
         finally:
+            # They refer to each other: without this a garbage collection would have to find each pair.
+            del exchange.scope[EXCHANGE], exchange.on_response  # type: ignore[literal-required]
             # It would keep all that was known of the request while the connection is idle.
             self.tasks.discard(exchange.__dict__.pop("task"))
             if exchange.held:
                 exchange.held.release()
-            # They refer to each other: without this a garbage collection would have to find each pair.
-            del exchange.scope[EXCHANGE]  # type: ignore[misc]
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1

@@ -73,6 +73,10 @@ def remember(sale_id: int, run_id: str, answered: Mapping[str, Answered]) -> Non
         of_sale.run_id = SEVERAL
     of_sale.answers[run_id] += 1
     orders = of_sale.orders
+    if memory.count + len(answered) <= MOST_ORDERS and orders.keys().isdisjoint(answered):  # as nearly always
+        orders.update(answered)
+        memory.count += len(answered)
+        return
     for order_id, order in answered.items():
         held = orders.get(order_id)
         if held is None:

@@ -24,8 +24,9 @@ def client_address(meta: Mapping[str, str]) -> str:
     X-Forwarded-For is read only when the peer is one of TRUSTED_PROXIES, from the right, up to the first address
     that is not: what stands left of that one was written by the client.
     """
-    peer = meta.get("REMOTE_ADDR", "")
-    forwarded = meta.get("HTTP_X_FORWARDED_FOR", "") if settings.TRUSTED_PROXIES else ""
+    peer, forwarded = meta.get("REMOTE_ADDR", ""), meta.get("HTTP_X_FORWARDED_FOR", "")
+    if forwarded and not settings.TRUSTED_PROXIES:
+        forwarded = ""
     return _first_untrusted(peer, forwarded) if len(forwarded) <= LONGEST_KEPT else _find(peer, forwarded)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from django.http import HttpRequest, HttpResponse
 
-from sales import cors, identities, order_codes, purchases, ratelimits, receipts, snapshots, statuses, store
+from sales import cors, identities, purchases, ratelimits, receipts, snapshots, statuses, store
 from sales import health as health_checks
 from sales.clock import iso
 from sales.endpoints import (
@@ -96,8 +96,7 @@ def purchase_answer(sale_id: int, purchase: purchases.Purchase, is_buyer: bool) 
     body["orderId"] = purchase.order_id
     body["purchaseTime"] = iso(purchases.purchased_ms(purchase.order_id))
     if is_buyer:
-        body["orderCode"] = order_codes.make(sale_id, purchase.order_id)
-        body["receiptUrl"] = receipts.address(sale_id, purchase.order_id)
+        body["orderCode"], body["receiptUrl"] = receipts.code_and_address(sale_id, purchase.order_id)
     return Answer(orjson.dumps(body), HTTP_STATUS[outcome], _headers_with_order(outcome, purchase.quota))
 
 

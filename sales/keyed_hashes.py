@@ -18,11 +18,6 @@ def digest(salt: str, text: str, size: int, secret: str = "") -> bytes:
 def of_order(named: str, secret: str = "") -> bytes:
     """Return the 16 bytes that sign the order `SALE_ID.ORDER_ID`: the address of its receipt has all of them, its order
     code is made from the first eight. Without a `secret`, by the secret key."""
-    return _of_order(named, secret or settings.SECRET_KEY)
-
-
-@lru_cache(maxsize=256)  # an answer has both
-def _of_order(named: str, secret: str) -> bytes:
     return digest("sales.receipts", named, 16, secret)
 
 

@@ -25,8 +25,12 @@ _CODE = re.compile(f"[{ALPHABET}]{{{_CHARACTERS}}}")
 
 def make(sale_id: int, order_id: str, secret: str = "") -> str:
     """Return the code of an order. It is made from the secret key, so that nobody computes another's."""
-    bits = keyed_hashes.of_order(f"{sale_id}.{order_id}", secret)[:_CHARACTERS]
-    code = bits.translate(_WRITTEN).decode()
+    return of_signature(keyed_hashes.of_order(f"{sale_id}.{order_id}", secret))
+
+
+def of_signature(signature: bytes) -> str:
+    """Return the code of the order that `keyed_hashes.of_order` has signed so."""
+    code = signature[:_CHARACTERS].translate(_WRITTEN).decode()
     return f"{code[:4]}-{code[4:]}"
 
 

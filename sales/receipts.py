@@ -36,15 +36,22 @@ class Named(NamedTuple):
 
 def address(sale_id: int, order_id: str) -> str:
     """Return the path of an order's receipt. Who has it sees the receipt; nobody can guess it."""
+    _, path = code_and_address(sale_id, order_id)
+    return path
+
+
+def code_and_address(sale_id: int, order_id: str) -> tuple[str, str]:
+    """Return what a buyer is told, from one signature: the order code, and the path of the receipt."""
     named = f"{sale_id}.{order_id}"
-    return f"/receipts/{named}.{_signature(named)}/"
+    signature = keyed_hashes.of_order(named)
+    return order_codes.of_signature(signature), f"/receipts/{named}.{signature.hex()}/"
 
 
 def read(token: str) -> tuple[int, str] | None:
     """Return the sale and the order_id that a token names, or None when we have not signed it."""
     named, _, signature = token.rpartition(".")
-    secrets = keyed_hashes.secrets()
-    if not token.isascii() or not any(compare_digest(signature, _signature(named, secret)) for secret in secrets):
+    signed = (keyed_hashes.of_order(named, secret).hex() for secret in keyed_hashes.secrets())
+    if not token.isascii() or not any(compare_digest(signature, one) for one in signed):
         return None
     sale_id, _, order_id = named.partition(".")
     return int(sale_id), order_id
@@ -133,8 +140,3 @@ def _in_stream(sale_id: int, order_id: str) -> Found | None:
     user_id = entries[0][1][b"user_id"].decode()
     acknowledged.remember_from_thread(sale_id, run_id, order_id, user_id)
     return user_id, None, ""
-
-
-def _signature(named: str, secret: str = "") -> str:
-    """Return 128 bits that only a holder of the secret can make; without one, of the secret key."""
-    return keyed_hashes.of_order(named, secret).hex()

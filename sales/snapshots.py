@@ -137,13 +137,14 @@ class _Reader:
         return self.directory
 
     async def find(self, slug: str) -> Snapshot | None:
-        arrived = time.monotonic()
+        arrived = now = time.monotonic()
         # One read finds the sale, a second its details; others that were under way may have known neither.
         for _ in range(4):
-            wanted = slug or self.directory.current
+            wanted, read_at = slug or self.directory.current, self.directory.read_at
             seen = self._seen.get(wanted)
-            read_at = min(self.directory.read_at, seen.read_at) if seen else self.directory.read_at
-            is_new, age_seconds = read_at >= arrived, time.monotonic() - read_at
+            if seen and seen.read_at < read_at:
+                read_at = seen.read_at
+            is_new, age_seconds = read_at >= arrived, now - read_at
             # Of a closed sale nothing older will do: it may have been opened, or published again, since.
             sale = seen.sale if seen else None
             if isinstance(sale, store.Unavailable):
@@ -156,6 +157,7 @@ class _Reader:
             if not self.directory.find(wanted) and (is_new or age_seconds < REFRESH_AFTER_SECONDS):
                 return None
             await self._refreshed(wanted, arrived)
+            now = time.monotonic()
         raise store.Unavailable("Redis has lost the details of the sale")
 
     async def _refreshed(self, slug: str, arrived: float) -> None:

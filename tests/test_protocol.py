@@ -5,8 +5,8 @@ import gc
 import re
 import socket
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -161,24 +161,35 @@ def test_an_upgrade_request_with_a_body_is_refused(server: WebServer, shown_sale
     assert purchases_of(shown_sale) == []
 
 
+@asynccontextmanager
+async def served(app: Any, **options: Any) -> AsyncIterator[tuple[uvicorn.Server, tuple[str, int]]]:
+    """Serve an application by our protocol; give the server and its address."""
+    config = uvicorn.Config(app, http=LaneProtocol, lifespan="off", log_config=None, **options)
+    server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    yield server, listening.getsockname()
+    server.should_exit = True
+    await serving
+
+
+async def _hello(scope: Any, receive: Any, send: Any) -> None:
+    scope[EXCHANGE].respond(200, b"content-length: 5\r\n", b"hello")
+
+
 async def test_pipelined_requests_with_unread_answers_stay_outside():
     async def slow(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(0.01)
         await _hello(scope, receive, send)
 
-    config = uvicorn.Config(slow, http=LaneProtocol, lifespan="off", log_level="warning")
-    server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
-    _, writer = await asyncio.open_connection(*listening.getsockname())
     held: list[int] = []
 
-    writer.write(get() * 5_000)
-    for _ in range(8):
-        await asyncio.sleep(0.05)
-        held.append(sum(type(found) is Exchange for found in gc.get_objects()))
-    writer.close()
-    server.should_exit = True
-    await serving
+    async with served(slow) as (_, address):
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(get() * 5_000)
+        for _ in range(8):
+            await asyncio.sleep(0.05)
+            held.append(sum(type(found) is Exchange for found in gc.get_objects()))
+        writer.close()
 
     assert max(held) <= MOST_QUEUED_BYTES / memory_bytes(b"/health/live", []) + 10
 
@@ -193,20 +204,15 @@ async def test_requests_of_a_departed_client_are_not_run(caplog: pytest.LogCaptu
         await has_left.wait()
         await _hello(scope, receive, send)
 
-    config = uvicorn.Config(slow, http=LaneProtocol, lifespan="off", log_level="warning")
-    server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
-    _, writer = await asyncio.open_connection(*listening.getsockname())
-
-    writer.write(get() * 10)
-    await until(lambda: bool(ran))
-    writer.transport.abort()
-    with suppress(ConnectionError):
-        await writer.wait_closed()
-    has_left.set()
-    await until(lambda: not server.server_state.connections and not server.server_state.tasks)
-    server.should_exit = True
-    await serving
+    async with served(slow) as (server, address):
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(get() * 10)
+        await until(lambda: bool(ran))
+        writer.transport.abort()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        has_left.set()
+        await until(lambda: not server.server_state.connections and not server.server_state.tasks)
 
     assert 1 <= len(ran) <= 3  # it shows when an answer cannot be written
     assert caplog.records == []
@@ -221,13 +227,9 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 @pytest.mark.pure
 async def test_an_idle_connection_is_closed_after_its_timeout():
-    config = uvicorn.Config(_hello, http=LaneProtocol, lifespan="off", log_level="warning", timeout_keep_alive=1)
-    server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
-
-    async def ask_twice() -> tuple[bytes, float]:
+    async def ask_twice(address: tuple[str, int]) -> tuple[bytes, float]:
         """Return what came after two answers, and how long after the second request the connection was closed."""
-        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        reader, writer = await asyncio.open_connection(*address)
         for pause in (0.0, 0.3):
             await asyncio.sleep(pause)
             asked = time.monotonic()
@@ -237,39 +239,59 @@ async def test_an_idle_connection_is_closed_after_its_timeout():
         writer.close()
         return rest, time.monotonic() - asked
 
-    for _ in range(20):  # a machine that stands still for a second has closed it too soon
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            rest, idle_seconds = await ask_twice()
-            break
-    server.should_exit = True
-    await serving
+    async with served(_hello, timeout_keep_alive=1) as (_, address):
+        for _ in range(20):  # a machine that stands still for a second has closed it too soon
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                rest, idle_seconds = await ask_twice(address)
+                break
     assert rest == b""
     assert idle_seconds >= 1.0
 
 
 @pytest.mark.pure
 async def test_finished_requests_leave_nothing_for_garbage_collection():
-    config = uvicorn.Config(_hello, http=LaneProtocol, lifespan="off", log_level="warning")
-    server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
-    gc.collect()
-    gc.disable()  # what is found now was freed by nobody
+    async with served(_hello) as (_, address):
+        gc.collect()
+        gc.disable()  # what is found now was freed by nobody
+        try:
+            reader, writer = await asyncio.open_connection(*address)
+            for _ in range(2):
+                writer.write(get())
+                await reader.readuntil(b"hello")
+            writer.close()
+            await until(lambda: not any(type(found) in (LaneProtocol, Exchange) for found in gc.get_objects()))
+        finally:
+            gc.enable()
 
-    try:
-        reader, writer = await asyncio.open_connection(*listening.getsockname())
-        for _ in range(2):
-            writer.write(get())
-            await reader.readuntil(b"hello")
+
+async def _fails(scope: Any, receive: Any, send: Any) -> None:
+    raise ZeroDivisionError
+
+
+async def _forgets(scope: Any, receive: Any, send: Any) -> None:
+    pass
+
+
+async def _breaks_off(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize(
+    ("app", "status", "logged"),
+    [(_fails, b"500", "has failed"), (_forgets, b"500", "has not answered"), (_breaks_off, b"200", "has not answered")],
+)
+async def test_a_broken_application_is_answered_for(
+    app: Any, status: bytes, logged: str, caplog: pytest.LogCaptureFixture
+):
+    async with served(app) as (_, address):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(get() * 2)
+        received = await reader.read()  # to the end of the connection
         writer.close()
-        await until(lambda: not any(type(found) in (LaneProtocol, Exchange) for found in gc.get_objects()))
-    finally:
-        gc.enable()
-    server.should_exit = True
-    await serving
 
-
-async def _hello(scope: Any, receive: Any, send: Any) -> None:
-    scope[EXCHANGE].respond(200, b"content-length: 5\r\n", b"hello")
+    assert re.findall(rb"HTTP/1.1 (\d+)", received) == [status]
+    assert [logged in record.message for record in caplog.records] == [True]
 
 
 @pytest.mark.pure

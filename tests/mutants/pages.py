@@ -61,7 +61,7 @@ MUTANTS = {
     ),
     "a receipt's signature is not compared": Mutant(
         "tests/test_receipts.py::test_a_token_with_another_character_is_nobodys",
-        Edit("sales/receipts.py", "compare_digest(signature, _signature(named, secret))", "True"),
+        Edit("sales/receipts.py", "compare_digest(signature, one)", "True"),
     ),
     "an order that is just being written has no receipt": Mutant(
         "tests/test_receipts.py::test_an_order_that_is_written_between_the_looks_is_found",

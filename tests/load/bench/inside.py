@@ -6,6 +6,7 @@ at once. The best of many rounds tells two versions apart where a busy machine h
 
 import asyncio
 import gc
+import itertools
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -59,11 +60,12 @@ def requests(work: str, number: int) -> list[bytes]:
 
 def replies(work: str) -> Any:
     """Return what stands in for `store.run_scripts`: the answers come in the loop's next turn."""
-    outcome, order_id = (b"purchased", b"1771063530000-%d") if work.endswith("winning") else (b"sold_out", b"")
+    is_winning, numbers = work.endswith("winning"), itertools.count()
 
     def words(count: int) -> Iterator[Any]:
-        for place in range(count):
-            yield from (outcome, order_id % place if order_id else b"", 0, 9, 1)
+        for number in itertools.islice(numbers, count):
+            yield from (b"purchased", b"1771063530000-%d" % number) if is_winning else (b"sold_out", b"")
+            yield from (0, 9, 1)
 
     async def run_scripts(name: str, calls: Iterable[tuple[Sequence[str], Sequence[Any]]]) -> list[list[Any]]:
         await asyncio.sleep(0)
@@ -84,7 +86,7 @@ async def measure(work: str) -> list[float]:
     store.run_scripts = replies(work)
     identity = "verified" if work.startswith(VERIFIED) else "open"
     show = _open_sale(0 if work.endswith("sold_out") else 100, identity)
-    config, state = Config(application, ws="none", lifespan="off", log_config=None), ServerState()
+    config, state = Config(application, ws="none", lifespan="off", proxy_headers=False, log_config=None), ServerState()
     state.default_headers = [(b"date", b"Sat, 14 Feb 2026 10:05:30 GMT")]
     opened: list[tuple[LaneProtocol, Connection]] = []
     for _ in range(CONNECTIONS):
@@ -110,8 +112,9 @@ async def _round(opened: list[tuple[Any, Connection]], work: str, number: int, s
 
 
 def _open_sale(remaining_stock: int, identity: str) -> Any:
-    """Give this worker a sale, and return the function that keeps what it knows of it fresh."""
-    from sales import closures, snapshots, store
+    """Give this worker a sale, and return the function that keeps what it knows of it fresh: of the sale, and that SQL
+    has all orders."""
+    from sales import acknowledged, closures, snapshots, store
     from sales.directory import Listing
 
     reader, now_ms = snapshots._reader(), int(time.time() * 1000)
@@ -135,6 +138,8 @@ def _open_sale(remaining_stock: int, identity: str) -> Any:
     def show() -> None:
         directory.read_at = time.monotonic()
         reader._seen["widget"] = snapshots._Seen(sale, directory.read_at, SALE_ID, nothing)
+        orders = acknowledged.known(SALE_ID).orders
+        acknowledged.forget(SALE_ID, [(order_id, user_id) for order_id, (user_id, _, _) in orders.items()])
 
     return show
 
