@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from operator import itemgetter
@@ -127,15 +128,14 @@ def _purchases(sale_id: int, group: Sequence[Attempt], reply: Any, run_id: str) 
     purchases: list[Purchase | store.Failure] = []
     answered: dict[str, acknowledged.Answered] = {}
     columns, rate = (reply[place::5] for place in range(5)), settings.USER_RATE
-    for attempt, outcome, order_id, number, attempts_left, seconds in zip(group, *columns, strict=True):
+    for (_, user_id, key_digest), outcome, order_id, number, left, seconds in zip(group, *columns, strict=True):
         if not order_id:
-            purchases.append(_refused(outcome, number, rate, attempts_left, seconds))
+            purchases.append(_refused(outcome, number, rate, left, seconds))
             continue
-        quota, order_id = _quota(rate, attempts_left, seconds), order_id.decode()
+        quota, order_id = _quota(rate, left, seconds), order_id.decode()
         purchases.append(Purchase(outcome.decode(), order_id, number, quota))
         # An attempt that did not buy has another key than the purchase, or none.
-        key_digest = "" if outcome == b"already_purchased" else attempt.key_digest
-        answered[order_id] = attempt.user_id, number, key_digest
+        answered[order_id] = user_id, number, "" if outcome == b"already_purchased" else key_digest
     if answered:
         acknowledged.remember(sale_id, run_id, answered)
     return purchases
@@ -210,9 +210,9 @@ def _found(
 
 def _by_sale(items: Sequence[Item]) -> dict[int, list[Item]]:
     """Return items, whose first field is a sale's ID, by sale and in their order."""
-    sales: dict[int, list[Item]] = {}
+    sales: dict[int, list[Item]] = defaultdict(list)
     for item in items:
-        sales.setdefault(item[0], []).append(item)
+        sales[item[0]].append(item)
     return sales
 
 

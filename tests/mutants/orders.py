@@ -63,9 +63,8 @@ MUTANTS = {
         "tests/test_acknowledged.py::test_every_answer_that_carries_an_order_is_remembered",
         Edit(
             "sales/purchases.py",
-            "        answered[order_id] = attempt.user_id, number, key_digest\n",
-            "        if outcome == b'purchased':\n"
-            "            answered[order_id] = attempt.user_id, number, key_digest\n",
+            "        answered[order_id] = user_id, number,",
+            "        if outcome == b'purchased':\n            answered[order_id] = user_id, number,",
         ),
     ),
     "another worker's comparison is enough": Mutant(
