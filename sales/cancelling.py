@@ -10,7 +10,10 @@ from django.utils import timezone
 
 from sales import publishing, store
 from sales.models import Order, Sale
-from sales.paging import AT_ONCE, PAGE, pages
+from sales.paging import PAGE, pages
+
+# Of one call of the script, which runs four commands for each: all of them keep Redis from everybody else.
+ORDERS_AT_ONCE = 100
 
 
 class AlreadyCancelled(Exception):
@@ -94,7 +97,7 @@ def _take_out(sale: Sale, orders: QuerySet[Order], epoch: str) -> int:
     sale meanwhile would count a purchase that SQL does not count any more, or the other way round."""
     keys, freed = [store.key(sale.id, name) for name in ("config", "stock", "purchases", "keys", "barred")], 0
     due: list[int] = []
-    for page in pages(orders.iterator(PAGE), AT_ONCE):
+    for page in pages(orders.iterator(PAGE), ORDERS_AT_ONCE):
         words = (word for order in page for word in (order.user_id, order.order_id, int(order.may_buy_again)))
         outcome, count = store.run_script_blocking("cancel", keys, [epoch, *words])
         if outcome == b"lost":

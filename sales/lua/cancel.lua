@@ -13,7 +13,7 @@ of all purchases, when Redis holds the sale in another epoch or not at all. Only
 local config = redis.call('HMGET', KEYS[1], 'epoch', 'total_stock')
 if ARGV[1] ~= '' and config[1] ~= ARGV[1] then return {'lost', redis.call('HLEN', KEYS[3])} end
 
-local freed = 0
+local freed, has_barred = 0, false
 for i = 2, #ARGV, 3 do
   local user, order_id, may_buy_again = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local purchase = redis.call('HGET', KEYS[3], user)
@@ -25,9 +25,10 @@ for i = 2, #ARGV, 3 do
   end
   if may_buy_again == '0' then
     redis.call('SADD', KEYS[5], user)
-    redis.call('HSET', KEYS[1], 'has_barred', 1)
+    has_barred = true
   end
 end
+if has_barred then redis.call('HSET', KEYS[1], 'has_barred', 1) end
 -- From what is sold, not one more than before: it cannot be counted twice, nor while more are sold than there are.
 if freed > 0 and config[2] then redis.call('SET', KEYS[2], math.max(0, config[2] - redis.call('HLEN', KEYS[3]))) end
 return {'cancelled', freed}
