@@ -6,5 +6,5 @@ from tests.load.promises.promise import PROMISES
 
 __all__ = ["PROMISES"]
 
-for module in ("purchases", "operators", "desk", "installations", "processes", "clients"):
+for module in ("purchases", "commands", "operators", "desk", "installations", "processes", "clients"):
     import_module(f"tests.load.promises.{module}")
