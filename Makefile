@@ -21,17 +21,17 @@ run: $(VENV)/.installed  ## set everything up, and open the sale on PORT (8000)
 dev: $(VENV)/.installed  ## as run, with DEBUG and reload on change
 	@DEBUG=on exec $(BIN)/python -m flashsale.local
 
-# Each of the JOBS processes (two a core, if not told) has a Redis, a database and web servers of its own.
-PYTEST = $(BIN)/python -m pytest --numprocesses $(or $(JOBS),auto) --dist worksteal
+# Each of the JOBS processes (two a core, if not told; one of pure tests) has a Redis, a database and web servers of its own.
+PYTEST = $(BIN)/python -m pytest --dist worksteal --numprocesses
 
 check: $(VENV)/.installed-dev lint  ## while writing: lint, types, and the tests that need no server and no browser
-	@$(PYTEST) -m pure
+	@$(PYTEST) $(or $(JOBS),logical) -m pure
 
 test: $(VENV)/.installed-dev  ## every rule, every answer, the pages in a real browser, the race, the crash, the restart
-	@$(PYTEST) -m "not long"
+	@$(PYTEST) $(or $(JOBS),auto) -m "not long"
 
 test-long: $(VENV)/.installed-dev  ## what `make test` leaves out: each cut and fault, cluster, sentinels, PostgreSQL, nginx
-	@$(PYTEST) -m long
+	@$(PYTEST) $(or $(JOBS),auto) -m long
 
 # All of them, also when one fails; then it fails at the end.
 test-all:  ## lint, test and test-long

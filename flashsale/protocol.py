@@ -223,14 +223,14 @@ class LaneProtocol(ClosingProtocol):
             exchange.fail("an application has failed", error)
         else:
             if not exchange.response_complete and not exchange.disconnected:
-                exchange.fail("an application has not answered")
+                exchange.fail("an application has ended without a whole answer")
         finally:
-            # They refer to each other: without this a garbage collection would have to find each pair.
-            del exchange.scope[EXCHANGE], exchange.on_response  # type: ignore[literal-required]
             # It would keep all that was known of the request while the connection is idle.
             self.tasks.discard(exchange.__dict__.pop("task"))
             if exchange.held:
                 exchange.held.release()
+            # They refer to each other: without this a garbage collection would have to find each pair.
+            del exchange.scope[EXCHANGE], exchange.on_response  # type: ignore[literal-required]
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1

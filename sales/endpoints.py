@@ -45,7 +45,7 @@ class Answer(HttpResponse):
 
     @property
     def content(self) -> bytes:  # type: ignore[override]
-        """The body, which Django would put together from parts at each look."""
+        """The body, which Django would put together from parts at each look. Nothing is added to it."""
         return self._container[0]
 
 

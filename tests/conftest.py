@@ -48,8 +48,9 @@ STALE_AFTER_SECONDS = 0.25
 # are for sales that a test makes in another way, a rehearsal for instance.
 SALE_IDS = itertools.count(1000, 100)
 
-# Two for each core: some wait while others work.
-PROCESSES = min(16, 2 * len(os.sched_getaffinity(0)))
+# For each core, by the word that xdist is given: tests wait for servers while others work; pure ones hardly wait.
+PROCESSES_EACH = {"auto": 2, "logical": 1}
+MOST_PROCESSES = 16
 
 # httpx gives up after 5 s otherwise, which is too soon for a busy machine.
 for way in ("connect", "read", "write", "pool"):
@@ -68,8 +69,8 @@ MakeSale = Callable[..., Sale]
 OpenPage = Callable[..., Page]
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    return PROCESSES
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    return min(MOST_PROCESSES, PROCESSES_EACH[config.option.numprocesses] * len(os.sched_getaffinity(0)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -279,7 +279,11 @@ async def _breaks_off(scope: Any, receive: Any, send: Any) -> None:
 @pytest.mark.pure
 @pytest.mark.parametrize(
     ("app", "status", "logged"),
-    [(_fails, b"500", "has failed"), (_forgets, b"500", "has not answered"), (_breaks_off, b"200", "has not answered")],
+    [
+        (_fails, b"500", "has failed"),
+        (_forgets, b"500", "without a whole answer"),
+        (_breaks_off, b"200", "without a whole"),
+    ],
 )
 async def test_a_broken_application_is_answered_for(
     app: Any, status: bytes, logged: str, caplog: pytest.LogCaptureFixture

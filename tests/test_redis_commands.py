@@ -29,8 +29,8 @@ from tests.traffic import commands
 pytestmark = pytest.mark.django_db(transaction=True)
 
 SHOPPERS = 3 * AT_ONCE + 1
-# A member takes three words at most, as in a script that cancels; and a command has some words before them.
-MOST_WORDS = 3 * AT_ONCE + 40
+# A member takes two words at most, as where purchases are put back; and a command has some words before them.
+MOST_WORDS = 2 * AT_ONCE + 40
 # What returns everything that a key holds. A sale's configuration is short, and so is a hash of lines or of workers.
 WHOLE = {"HGETALL", "HKEYS", "HVALS", "SMEMBERS", "LRANGE"}
 SHORT = (":config", store.DIRECTORY, store.REHEARSALS, store.WORKERS)

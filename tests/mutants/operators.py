@@ -45,6 +45,10 @@ MUTANTS = {
         "tests/test_cancelling.py::test_killed_after_redis_took_it_the_unit_comes_back_once",
         Edit(CANCEL, "if purchase and purchase:match('^%S+') == order_id then", "if purchase then"),
     ),
+    "Redis cancels too many orders at once": Mutant(
+        "tests/test_redis_commands.py::test_no_command_takes_or_asks_for_many_members[cancel_all]",
+        Edit("sales/cancelling.py", "ORDERS_AT_ONCE = 100", "ORDERS_AT_ONCE = 500"),
+    ),
     "a cancellation that Redis did not take is forgotten": Mutant(
         "tests/test_cancelling.py::test_killed_before_redis_took_it_the_order_writer_finishes",
         Edit(

@@ -21,10 +21,10 @@ class Watched(NamedTuple):
 
 @contextmanager
 def live() -> Iterator[Watched]:
-    from tests import browsers
+    from tests import browsers, parts
 
     if not browsers.CHROMIUM:
-        raise Missing("no chromium; on Debian: apt install chromium")
+        raise Missing(f"no chromium; on Debian: apt install {parts.PACKAGES['chromium']}")
     with plain() as shop, browsers.chromium() as browser:
         context = browser.new_context(base_url=shop.url)
         context.add_cookies([{"name": "sessionid", "value": shop.operator.session, "url": shop.url}])
