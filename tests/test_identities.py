@@ -160,6 +160,8 @@ def test_a_verified_sale_sells_only_to_the_tokens_shopper(
     assert bought.json()["code"] == "purchased"
     assert {response.json()["orderId"] for response in again} == {bought.json()["orderId"]}
     assert {response.json()["code"] for response in again} == {"already_purchased"}
+    for told_to_the_buyer in ("receiptUrl", "orderCode"):
+        assert {response.json()[told_to_the_buyer] for response in again} == {bought.json()[told_to_the_buyer]}
     assert buyers(sale) == {named}
 
 

@@ -34,8 +34,12 @@ ADDRESSES = [
     *(Address("GET", path) for path in ("/", "/sales/", "/sales/{}/", f"/sales/{SLUG}/")),
     *(Address("GET", f"/api/sale/{name}") for name in ("status", "shopper", "user/{}")),
     *(Address("GET", f"/api/sales/{{}}/{name}") for name in ("status", "shopper", "user/ada")),
-    *(Address("GET", path) for path in ("/api/openapi.json", "/api/docs", "/health", "/health/live")),
-    Address("POST", "/api/sale/purchase", fields=("userId",), is_json=True),
+    *(Address("GET", path) for path in ("/api/openapi.json", "/api/docs", "/health", "/health/live", "/metrics")),
+    *(Address("GET", path) for path in ("/robots.txt", "/favicon.ico")),
+    *(
+        Address("POST", path, fields=("userId",), is_json=True)
+        for path in ("/api/sale/purchase", "/api/sales/{}/purchase")
+    ),
     Address("POST", f"/sales/{SLUG}/", fields=("userId",)),
     *(Address("GET", path, "django") for path in ("/receipts/", "/receipts/{}/", "/shopper/", "/orders/find/")),
     *(Address("GET", path, "django") for path in ("/shopper/enter/widget/", "/admin/login/", "/admin/", "/admin/{}/")),
